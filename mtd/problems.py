@@ -26,11 +26,12 @@ def read_svamp(
     "Read a row of SVAMP; body and question are joined by a full stop where the body has none."
     body, question = row['Body'].strip(), row['Question'].strip()
     if body and body[-1] not in '.,;:?!': body += ','
-    return f'{body} {question}'.strip(), row['Answer'], {'id': row['ID'], 'equation': row['Equation'], 'kind': row['Type']}
+    meta = {'id': row['ID'], 'equation': row['Equation'], 'kind': row['Type']}
+    return f'{body} {question}'.strip(), row['Answer'], meta
 
 # %% ../nbs/01_problems.ipynb #9116c4b2
 def read_asdiv(
-    row: dict, # `body`, `question`, `solution_type`, `answer` such as `9 (apples)`, `formula`; some copies add `id`, `grade`
+    row: dict, # `body`, `question`, `solution_type`, `answer` (`9 (apples)`), `formula`; perhaps `id`, `grade`
 ) -> tuple: # question, gold answer, meta
     "Read a row of ASDiv, taking the unit off the answer."
     gold = re.sub(r'\s*\([^()]*\)$', '', row['answer'].strip())
@@ -53,7 +54,8 @@ def read_slots(
     "Read a row of MAWPS + ASDiv-A, its numbers put back into the question."
     numbers = row['Numbers'].split()
     fill = lambda m: _slot(numbers[int(m[1])]) if int(m[1]) < len(numbers) else m[0]
-    return re.sub(r'number(\d+)', fill, row['Question']).strip(), row['Answer'], {'equation': row['Equation'], 'numbers': numbers}
+    question = re.sub(r'number(\d+)', fill, row['Question']).strip()
+    return question, row['Answer'], {'equation': row['Equation'], 'numbers': numbers}
 
 # %% ../nbs/01_problems.ipynb #9d8f8d31
 @dataclass(frozen=True)
@@ -69,16 +71,19 @@ class Source:
 
 # %% ../nbs/01_problems.ipynb #b65b93d4
 BENCHMARKS = {
-    'gsm8k': Source('openai/gsm8k', 'main', {'train': (('train',), 'gsm8k/train.jsonl'), 'test': (('test',), 'gsm8k/test.jsonl')},
+    'gsm8k': Source('openai/gsm8k', 'main',
+        {'train': (('train',), 'gsm8k/train.jsonl'), 'test': (('test',), 'gsm8k/test.jsonl')},
         'test', read_gsm8k, 'MIT', '7,473 to train on and 1,319 to test on'),
-    'svamp': Source('ChilleD/SVAMP', None, {'all': (('train', 'test'), 'svamp/test.jsonl'), 'train': (('train',), ''), 'test': (('test',), '')},
-        'all', read_svamp, 'MIT', 'the 1,000 are the hub\'s 700 and 300 together; papers also score the 300 or another 200'),
-    'asdiv': Source('EleutherAI/asdiv', None, {'validation': (('validation',), 'asdiv/validation.jsonl')},
-        'validation', read_asdiv, 'CC BY-NC 4.0', 'of 2,305 rows those with one number are scored; papers also score 2,215 or 2,096'),
-    'multiarith': Source('ChilleD/MultiArith', None, {'all': (('train', 'test'), 'multiarith/test.jsonl'), 'train': (('train',), ''),
-        'test': (('test',), '')}, 'all', read_multiarith, 'Apache-2.0', 'the 600 are the hub\'s two splits together, 580 different questions'),
+    'svamp': Source('ChilleD/SVAMP', None,
+        {'all': (('train', 'test'), 'svamp/test.jsonl'), 'train': (('train',), ''), 'test': (('test',), '')},
+        'all', read_svamp, 'MIT', "the 1,000 are the hub's 700 and 300 together; papers also score the 300 or another 200"),
+    'asdiv': Source('EleutherAI/asdiv', None, {'validation': (('validation',), 'asdiv/validation.jsonl')}, 'validation',
+        read_asdiv, 'CC BY-NC 4.0', 'of 2,305 rows those with one number are scored; papers also score 2,215 or 2,096'),
+    'multiarith': Source('ChilleD/MultiArith', None,
+        {'all': (('train', 'test'), 'multiarith/test.jsonl'), 'train': (('train',), ''), 'test': (('test',), '')},
+        'all', read_multiarith, 'Apache-2.0', "the 600 are the hub's two splits together, 580 different questions"),
     'mawps_asdiv_a': Source('', None, {'train': ((), 'svamp/mawps_asdiv_a_train.jsonl')}, 'train', read_slots, 'MIT',
-        'the training set of the SVAMP paper; it holds MultiArith whole and much of ASDiv, so those two may not be scored after it'),
+        'the training set of the SVAMP paper; it holds MultiArith whole and much of ASDiv: score neither after it'),
 }
 
 # %% ../nbs/01_problems.ipynb #03ac24f9
@@ -121,11 +126,13 @@ def _rows_from_folder(name, part, data) -> tuple:
     _, file = BENCHMARKS[name].parts[part]
     if not file:
         whole = [p for p, (_, f) in BENCHMARKS[name].parts.items() if f]
-        raise ValueError(f'{name!r} in a folder is one file and has no part {part!r}; ask for {whole[0]!r}, or read the hub (data=None)')
+        raise ValueError(f'{name!r} in a folder is one file and has no part {part!r}; ask for {whole[0]!r}, '
+                         'or read the hub (data=None)')
     path = Path(data)/file
     if not path.is_file():
-        raise FileNotFoundError(f'{name}/{part}: there is no file {path}; put it there, name another data folder, '
-                                f'or use data=None to read {BENCHMARKS[name].hub or "nothing, as it is not on the hub"} from the hub')
+        hub = BENCHMARKS[name].hub
+        raise FileNotFoundError(f'{name}/{part}: there is no file {path}; put it there or name another data folder'
+                                + (f', or use data=None to read {hub} from the hub' if hub else ''))
     return read_jsonl(path), file
 
 def _rows_from_hub(name, part) -> tuple:
@@ -135,8 +142,8 @@ def _rows_from_hub(name, part) -> tuple:
     from datasets import load_dataset
     try: rows = [dict(r) for s in splits for r in load_dataset(source.hub, source.config, split=s)]
     except Exception as e:
-        raise ConnectionError(f'{name}/{part}: the hub dataset {source.hub!r} could not be read ({type(e).__name__}: {e}); check the '
-                              'connection, or give a data folder laid out like data/problems') from e
+        raise ConnectionError(f'{name}/{part}: the hub dataset {source.hub!r} could not be read ({type(e).__name__}: '
+                              f'{e}); check the connection, or give a data folder laid out like data/problems') from e
     return rows, f'{source.hub}, {" + ".join(splits)}'
 
 # %% ../nbs/01_problems.ipynb #3b462531
@@ -148,8 +155,8 @@ def _nearest(word, words) -> str:
 def _read_row(source, row, where):
     try: question, gold, meta = source.read(row)
     except (KeyError, AttributeError, TypeError) as e:
-        raise ValueError(f'{where}: {source.read.__name__} found no usable field ({type(e).__name__}: {e}); the row has '
-                         f'{sorted(row)}; compare it with the same file in data/problems') from None
+        raise ValueError(f'{where}: {source.read.__name__} found no usable field ({type(e).__name__}: {e}); '
+                         f'the row has {sorted(row)}; compare it with the same file in data/problems') from None
     reason = why_excluded(gold) or ('' if question.strip() else 'no question')
     return question, parse_number(gold), meta, reason
 
@@ -159,11 +166,12 @@ def load_benchmark(
     split: str | None = None, # one of its parts; None: the one that is scored
     data=None, # a folder laid out like `data/problems`; None: the hub
 ) -> Benchmark:
-    "Load a benchmark; `ValueError` for an unknown name, part or schema, `FileNotFoundError` or `ConnectionError` where no bytes come."
+    "Load a benchmark; `ValueError` for an unknown name, part or schema, `OSError` where the bytes cannot be had."
     if name not in BENCHMARKS: raise ValueError(f'no benchmark {name!r}; {_nearest(name, list(BENCHMARKS))}')
     source = BENCHMARKS[name]
     split = split or source.default
-    if split not in source.parts: raise ValueError(f'{name!r} has no part {split!r}; {_nearest(split, list(source.parts))}')
+    if split not in source.parts:
+        raise ValueError(f'{name!r} has no part {split!r}; {_nearest(split, list(source.parts))}')
     rows, origin = _rows_from_folder(name, split, data) if data else _rows_from_hub(name, split)
     problems, excluded = [], []
     for i, row in enumerate(rows):

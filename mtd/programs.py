@@ -4,50 +4,56 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'LONGEST_PROGRAM', 'LONGEST_OUTPUT', 'LONGEST_NUMBER', 'unfence', 'Prepared', 'prepare', 'close_workers',
-           'run_all', 'run_program']
+           'layers', 'run_all', 'run_program']
 
 # %% ../nbs/05_programs.ipynb #e925aeaa
-import ast, atexit, builtins, json, math, os, re, shutil, subprocess, sys, tempfile, textwrap, threading, time
+import ast, atexit, builtins, json, os, re, shutil, struct, subprocess, sys, sysconfig
+import tempfile, textwrap, threading, time, warnings
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from .core import Outcome, parse_number
 
-# %% ../nbs/05_programs.ipynb #da0166f9
+# %% ../nbs/05_programs.ipynb #0c37037b
 STATUSES = ('ran', 'syntax', 'error', 'not_a_number', 'no_answer', 'unsupported', 'timeout', 'too_large', 'memory')
 LONGEST_PROGRAM = 20_000 # characters; a real solution has a few hundred
 LONGEST_OUTPUT = 10_000 # printed characters that are kept
 LONGEST_NUMBER = 1_000 # digits of an answer, above or below the fraction bar
-_LONGEST_LINE = 200_000 # characters of one protocol line, either way
+_LONGEST_LINE = 200_000 # bytes of one protocol line, either way
 
-# %% ../nbs/05_programs.ipynb #5d67507c
+# %% ../nbs/05_programs.ipynb #544dcad3
 _FENCE = re.compile(r'^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)', re.M | re.S)
 
 def unfence(
     text: str, # what the model wrote
 ) -> str: # the code alone
     "The code of a completion: the first block fenced as Python, else the first fenced block, else the whole text."
+    text = text.lstrip('\ufeff').replace('\r\n', '\n').replace('\r', '\n')
     blocks = _FENCE.findall(text)
     if not blocks: return textwrap.dedent(text).strip('\n')
-    return textwrap.dedent(next((b for tag, b in blocks if tag.lower() in ('python', 'py', 'python3')), blocks[0][1])).strip('\n')
+    python = [body for tag, body in blocks if tag.lower() in ('python', 'py', 'python3')]
+    return textwrap.dedent((python or [blocks[0][1]])[0]).strip('\n')
 
-# %% ../nbs/05_programs.ipynb #04d7e54c
+# %% ../nbs/05_programs.ipynb #86334468
 @dataclass(frozen=True)
 class Prepared:
     "A program made ready to run, and where its answer may stand."
     source: str # what is run; its last expression is the first place to look
     then: tuple = () # expressions to look at next, in order, in the same session
 
-_OPEN_MODULES = ('math', 'datetime', 'decimal', 'itertools', 'collections', 'random', 're', 'functools') # may be imported by `*`
+_OPEN_MODULES = ('math', 'datetime', 'decimal', 'itertools', 'collections', 'random', 're', 'functools') # known by name
+_INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda,
+          ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp) # what is assigned in these stays in them
 
 def _bound(body) -> set: # names assigned at module level, inside `if`, `for`, `with` and `try` too
     names, todo = set(), list(body)
     while todo:
         node = todo.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp,
-                             ast.GeneratorExp)): continue
+        if isinstance(node, _INNER): continue
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store): names.add(node.id)
         todo.extend(ast.iter_child_nodes(node))
     return names
@@ -57,12 +63,13 @@ def _callable_alone(node) -> bool: # a function that can be called with no argum
     a = node.args
     return len(a.posonlyargs) + len(a.args) == len(a.defaults) and all(d is not None for d in a.kw_defaults)
 
-# %% ../nbs/05_programs.ipynb #6ed7fb7e
+# %% ../nbs/05_programs.ipynb #e9861e82
 def _without_stars(source: str, tree) -> str: # `from math import *` becomes the names of math that the program uses
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
     for node in reversed(tree.body):
-        if not (isinstance(node, ast.ImportFrom) and node.names[0].name == '*' and node.module in _OPEN_MODULES): continue
-        names = sorted(used & {n for n in dir(__import__(node.module)) if not n.startswith('_')})
+        star = isinstance(node, ast.ImportFrom) and node.names[0].name == '*'
+        if not star or node.module not in _OPEN_MODULES: continue
+        names = sorted(used & {n for n in dir(import_module(node.module)) if not n.startswith('_')})
         source = _replace(source, node, f'from {node.module} import ' + ', '.join(names) if names else 'pass')
     return source
 
@@ -72,11 +79,11 @@ def _replace(source: str, node, new: str) -> str: # the text of one statement ex
     tail = [lines[node.end_lineno - 1][node.end_col_offset:]] + lines[node.end_lineno:]
     return b'\n'.join([*head[:-1], head[-1] + tail[0], *tail[1:]]).decode()
 
-# %% ../nbs/05_programs.ipynb #5b5f4261
+# %% ../nbs/05_programs.ipynb #018ad8c2
 def prepare(
     text: str, # what the model wrote
 ) -> Prepared:
-    "Find where a program's answer stands; `SyntaxError`, `ValueError`, `RecursionError` or `MemoryError` where Python cannot parse it."
+    "Find where a program's answer stands; raises what `ast.parse` raises where it is no Python."
     source = unfence(text)
     tree = ast.parse(source)
     if not tree.body: return Prepared('')
@@ -85,31 +92,45 @@ def prepare(
     if 'ans' in bound: return Prepared(_without_stars(source, tree) + '\nans')
     if isinstance(last, ast.Expr):
         shown = _printed(last.value)
-        if shown is not None: source = _replace(source, last.value, f'({ast.get_source_segment(source, shown)}\n)')
+        if shown is not None: source = _replace(source, last.value, f'({_text_of(source, shown)}\n)')
         return Prepared(_without_stars(source, tree), named)
     source = _without_stars(source, tree)
     if named: return Prepared(f'{source}\n{named[0]}', named[1:])
     function = next((n.name for n in reversed(tree.body) if _callable_alone(n)), None)
     return Prepared(f'{source}\n{function}()' if function else f'{source}\nNone')
 
-def _printed(node): # the one thing that `print(x)` prints, or None
-    call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'print'
-    return node.args[0] if call and len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred) else None
+# %% ../nbs/05_programs.ipynb #c58def29
+def _printed(node): # the one value that a call of `print` shows, or None
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'print'): return None
+    words = [a for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(node.args) > 1]
+    values = [a for a in node.args if a not in words]
+    if node.keywords or len(values) != 1 or isinstance(values[0], ast.Starred): return None
+    if not isinstance(values[0], ast.JoinedStr): return values[0]
+    slots = [v for v in values[0].values if isinstance(v, ast.FormattedValue)]
+    digits = any(c.isdigit() for v in values[0].values if isinstance(v, ast.Constant) for c in v.value)
+    return slots[0] if len(slots) == 1 and not digits else values[0]
 
-# %% ../nbs/05_programs.ipynb #0c37037b
+def _text_of(source: str, node) -> str: # one expression's text; of a slot in an f-string, an f-string of that slot alone
+    if isinstance(node, ast.FormattedValue): return ast.unparse(ast.JoinedStr([node]))
+    return ast.get_source_segment(source, node)
+
+# %% ../nbs/05_programs.ipynb #c0728532
 def _read_value(value) -> Outcome | None: # None where there is no value
     if value is None: return None
     kind = type(value).__name__
-    if kind == 'int' and value.bit_length() > 4 * LONGEST_NUMBER: return Outcome('too_large', detail=f'an integer of {value.bit_length()} bits')
-    if kind == 'Decimal': number, shown = (Fraction(value) if value.is_finite() and abs(value.adjusted()) < 400 else None), str(value)
-    else:
-        number = parse_number(value) if kind in ('int', 'float', 'str') else None
-        shown = value if kind == 'str' else f'a {kind}' if number is None and kind not in ('float', 'bool') else repr(value)
-    if number is None: return Outcome('not_a_number', detail=f'the answer is of type {kind}: {shown.strip()[:80]!r}' , text=shown.strip()[:200])
-    if max(abs(number.numerator), number.denominator) >= 10**LONGEST_NUMBER: return Outcome('too_large', detail=f'an answer of more than {LONGEST_NUMBER} digits')
-    return Outcome('ran', number, text=shown.strip()[:2 * LONGEST_NUMBER])
+    if kind == 'int' and value.bit_length() > 4 * LONGEST_NUMBER:
+        return Outcome('too_large', detail=f'an integer of {value.bit_length()} bits')
+    shown = str(value).strip() if kind in ('int', 'float', 'bool', 'str', 'Decimal') else ''
+    number = parse_number(value) if kind in ('int', 'float', 'str') else None
+    if kind == 'Decimal' and value.is_finite() and abs(value.adjusted()) < 400: number = Fraction(value)
+    if number is None:
+        detail = f'the answer is of type {kind}' + f': {shown[:80]}' * bool(shown)
+        return Outcome('not_a_number', detail=detail, text=shown[:200])
+    if max(abs(number.numerator), number.denominator) >= 10**LONGEST_NUMBER:
+        return Outcome('too_large', detail=f'an answer of more than {LONGEST_NUMBER} digits')
+    return Outcome('ran', number, text=shown)
 
-# %% ../nbs/05_programs.ipynb #544dcad3
+# %% ../nbs/05_programs.ipynb #629310ef
 def _line(error, monty) -> str: # ` (line 3)`, the innermost line of the program
     frames = error.traceback() if isinstance(error, (monty.MontyRuntimeError, monty.MontySyntaxError)) else []
     return f' (line {frames[-1].line})' if frames else ''
@@ -119,209 +140,350 @@ def _missing(kind: str, message: str) -> bool: # would CPython have known this?
     if kind == 'ModuleNotFoundError' or kind == 'ImportError': return True
     if kind == 'NotImplementedError': return 'support' in message
     if kind == 'NameError': return hasattr(builtins, name)
-    if kind == 'AttributeError': return name.startswith('__') or message.startswith("module '")
+    if kind == 'AttributeError' and (m := re.match(r"module '(\w+)' has no attribute", message)):
+        return m[1] not in _OPEN_MODULES or hasattr(import_module(m[1]), name)
+    if kind == 'AttributeError': return name.startswith('__')
     return 'not supported in this environment' in message
 
-def _read_error(error, monty) -> Outcome: # what an exception of the interpreter means
-    if isinstance(error, monty.MontyCrashedError):
-        late = error.timed_out or 'timeout' in str(error) or 'limit' in str(error)
-        return Outcome('timeout', detail='stopped from outside while it computed') if late else Outcome('error', detail='the interpreter crashed')
-    kind, _, message = error.display('type-msg').partition(': ') if hasattr(error, 'display') else (type(error).__name__, '', str(error))
-    where, message = _line(error, monty), message[:200]
-    if 'time limit exceeded' in message and kind == 'TimeoutError': return Outcome('timeout', detail=message)
-    if 'memory limit exceeded' in message and kind == 'MemoryError':
-        if message.endswith(f'> {LONGEST_OUTPUT} bytes'): return Outcome('too_large', detail=f'it printed more than {LONGEST_OUTPUT} bytes')
-        return Outcome('memory', detail=message + where)
-    if isinstance(error, monty.MontySyntaxError):
-        return Outcome('too_large' if 'nested' in message else 'syntax', detail=f'{kind}: {message}{where}')
-    return Outcome('unsupported' if _missing(kind, message) else 'error', detail=f'{kind}{": " + message if message else ""}{where}')
+# %% ../nbs/05_programs.ipynb #544e0017
+_ENDED = 'it asked for more than its memory limit, and its interpreter was ended'
 
-# %% ../nbs/05_programs.ipynb #19754aa5
+def _read_error(error, monty) -> Outcome: # what an exception of the interpreter means
+    kind, _, message = error.display('type-msg').partition(': ')
+    where, message = _line(error, monty), message.strip()[:200]
+    if kind == 'TimeoutError' and 'time limit exceeded' in message:
+        return Outcome('timeout', detail='it computed for longer than its time limit')
+    if kind == 'MemoryError' and 'worker exceeded its memory limit' in message: return Outcome('memory', detail=_ENDED)
+    if kind == 'MemoryError' and 'memory limit exceeded' in message:
+        if not message.endswith(f'> {LONGEST_OUTPUT} bytes'):
+            return Outcome('memory', detail='it asked for more than its memory limit' + where)
+        return Outcome('too_large', detail=f'it printed more than {LONGEST_OUTPUT} bytes')
+    said = f'{kind}: {message}{where}' if message else kind + where
+    if isinstance(error, monty.MontySyntaxError): status = 'too_large' if 'nested' in message else 'syntax'
+    else: status = 'unsupported' if _missing(kind, message) else 'error'
+    return Outcome(status, detail=said)
+
+# %% ../nbs/05_programs.ipynb #110d5c57
 def _parse(text: str) -> Prepared | Outcome: # an Outcome where there is nothing to run
-    if len(text) > LONGEST_PROGRAM: return Outcome('too_large', detail=f'a program of {len(text)} characters; the longest read has {LONGEST_PROGRAM}')
+    if len(text) > LONGEST_PROGRAM: return Outcome('too_large', detail=f'more than {LONGEST_PROGRAM} characters')
     try: return prepare(text)
     except SyntaxError as e:
         large = any(w in str(e.msg) for w in ('nested', 'digits'))
-        return Outcome('too_large' if large else 'syntax', detail=f'SyntaxError: {str(e.msg)[:200]} (line {e.lineno})')
+        where = f' (line {e.lineno})' if e.lineno else ''
+        return Outcome('too_large' if large else 'syntax', detail=f'SyntaxError: {str(e.msg)[:200]}{where}')
     except (RecursionError, MemoryError): return Outcome('too_large', detail='nested too deeply to be parsed')
     except ValueError as e: return Outcome('syntax', detail=f'{type(e).__name__}: {str(e)[:200]}')
 
-def _run_one(pool, monty, text: str, timeout: float, memory: int) -> Outcome: # in the worker: one program in a session of its own
+# %% ../nbs/05_programs.ipynb #b96b5617
+_NOON = datetime(2024, 1, 1, 12) # what a program reads on the clock
+_FROZEN = {'sleep': 'zero', 'random_start': {'seed': 0}, 'datetime': _NOON} # no verdict depends on its moment
+
+def _run_one(pool, monty, text: str, timeout: float, memory: int) -> Outcome | None: # None: it crashed
     ready = _parse(text)
     if isinstance(ready, Outcome): return ready
-    printed, limits = monty.CollectString(LONGEST_OUTPUT), dict(max_feed_duration_secs=timeout, max_memory=memory, max_recursion_depth=500)
-    found = None
+    limits = dict(max_feed_duration_secs=timeout, max_memory=memory, max_recursion_depth=500)
+    printed, found = monty.CollectString(LONGEST_OUTPUT), None
     try:
         with pool.checkout(limits=limits, os_policy=_FROZEN) as session:
             for source in (ready.source, *ready.then):
                 outcome = _read_value(session.feed_run(source, print_callback=printed))
                 if outcome is not None and (outcome.ok or found is None): found = outcome
                 if found is not None and found.ok: return found
-    except monty.MontyError as e: return _read_error(e, monty)
+    except (monty.MontyRuntimeError, monty.MontySyntaxError) as e: return _read_error(e, monty)
+    except monty.MontyError: return None
     except MemoryError: return Outcome('memory', detail='the answer was too large to take out')
-    except (ValueError, TypeError, RecursionError, OverflowError) as e: return Outcome('not_a_number', detail=f'{type(e).__name__}: {str(e)[:200]}')
+    except (ValueError, TypeError, RecursionError, OverflowError) as e:
+        return Outcome('not_a_number', detail=f'{type(e).__name__}: {str(e)[:200]}')
     lines = printed.output.strip().splitlines()
     last = _read_value(lines[-1]) if lines else None
     if found is None or (last is not None and last.ok): found = last
-    return found or Outcome('no_answer', detail='it ran, and neither `ans` nor a result, a return value or a printed number is there')
+    return found or Outcome('no_answer', detail='it ran, and left no `ans`, result, return value or printed number')
 
-# %% ../nbs/05_programs.ipynb #05ddde94
-_FROZEN = {'sleep': 'zero', 'random_start': {'seed': 0}} # nothing in a verdict depends on when or where it was reached
-
-def _serve(): # the worker's main: requests on stdin, replies on what was stdout
+# %% ../nbs/05_programs.ipynb #01270278
+def _serve(lock: bool): # the worker's main: requests on stdin, replies on what was stdout
     import pydantic_monty as monty
+    for name in (*_OPEN_MODULES, 'unicodedata', 'encodings.unicode_escape', 'encodings.raw_unicode_escape'):
+        import_module(name) # nothing can be loaded once the doors are shut
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), 'wb')
     quiet = os.open(os.devnull, os.O_RDWR)
     for fd in (1, 2): os.dup2(quiet, fd)
     def send(**reply):
         replies.write(json.dumps(reply).encode() + b'\n'); replies.flush()
-    _limit_self()
-    try: pool = monty.Monty(min_processes=1, max_processes=1, feed_duration_limit_grace=0.25).__enter__()
+    held = ['interpreter', 'process'] + _limit_self()
+    try:
+        binary = _binary()
+        if lock: held += _shut_files(binary) + _shut_calls()
+        pool = monty.Monty(binary_path=binary, max_processes=1, feed_duration_limit_grace=None).__enter__()
+        with pool.checkout() as session: session.feed_run('1')
     except Exception as e: return send(ready=False, detail=f'{type(e).__name__}: {e}')
-    send(ready=True, detail='')
+    send(ready=True, layers=held)
     while line := requests.readline(_LONGEST_LINE):
         ask = json.loads(line)
-        out = _run_one(pool, monty, ask['text'], ask['timeout'], ask['memory'])
-        send(id=ask['id'], status=out.status, answer=None if out.answer is None else str(out.answer), detail=out.detail, text=out.text)
+        try: out = _run_one(pool, monty, ask['text'], ask['timeout'], ask['memory'])
+        except Exception as e: out = Outcome('error', detail=f'the runner failed: {type(e).__name__}: {str(e)[:200]}')
+        if out is None: return # the interpreter died: end, and let a fresh worker try
+        answer = None if out.answer is None else str(out.answer)
+        send(id=ask['id'], status=out.status, answer=answer, detail=out.detail, text=out.text)
+        if out.detail == _ENDED: return
 
-def _limit_self(address_space: int = 2 << 30): # rlimits, where the system has them
+# %% ../nbs/05_programs.ipynb #51501d01
+def _binary() -> str | None: # the interpreter's own program; None where it stands in no usual place
+    name = 'monty.exe' if sys.platform == 'win32' else 'monty'
+    schemes = {sysconfig.get_default_scheme(), f'{os.name}_user'} & set(sysconfig.get_scheme_names())
+    folders = [sysconfig.get_path('scripts', scheme) for scheme in sorted(schemes)]
+    return next((str(Path(f)/name) for f in folders if (Path(f)/name).is_file()), None)
+
+# %% ../nbs/05_programs.ipynb #e52fc4f8
+def _limit_self(address_space: int = 2 << 30) -> list: # rlimits, where the system has them
     try: import resource
-    except ImportError: return
-    for name, value in (('CORE', 0), ('FSIZE', 0), ('AS', address_space), ('CPU', 600)):
+    except ImportError: return []
+    for name, value in (('CORE', 0), ('FSIZE', 0), ('AS', address_space), ('CPU', 600), ('NOFILE', 64)):
         try: resource.setrlimit(getattr(resource, f'RLIMIT_{name}'), (value, value))
         except (AttributeError, ValueError, OSError): pass
+    return ['rlimits']
 
-# %% ../nbs/05_programs.ipynb #86334468
-class _Worker: # one process of ours, one program at a time
-    def __init__(self):
-        homes = {str(Path(__file__).resolve().parent.parent), str(Path(find_spec('pydantic_monty').origin).parent.parent)}
-        code = f'import sys; sys.path[:0] = {sorted(homes)!r}; from mtd.programs import _serve; _serve()'
-        env = {k: v for k, v in os.environ.items() if k.upper() in ('SYSTEMROOT',)} # Windows starts no process without it
-        self.folder = tempfile.mkdtemp(prefix='mtd-programs-')
-        self.lock, self.deadline, self.late, self.served, self.owner = threading.Lock(), None, False, 0, os.getpid()
-        self.process = subprocess.Popen([sys.executable, '-I', '-W', 'ignore', '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, cwd=self.folder, env=env, start_new_session=True)
-        timer = threading.Timer(60, self.kill); timer.daemon = True; timer.start()
-        ready = self._read(); timer.cancel()
-        if not (ready and ready.get('ready')):
-            self.kill()
-            raise RuntimeError(f'no worker for programs could be started: {(ready or {}).get("detail") or "it ended at once"}; '
-                               'check that `python -m pydantic_monty --version` works in this environment')
+def _stay_single(pid: int): # a worker that is ready, and its interpreter, start no other process (does not bind root)
+    if not sys.platform.startswith('linux'): return
+    import resource
+    try:
+        children = [int(c) for t in Path(f'/proc/{pid}/task').glob('*/children') for c in t.read_text().split()]
+        for each in (pid, *children): resource.prlimit(each, resource.RLIMIT_NPROC, (0, 0))
+    except OSError: pass
 
-    def _read(self) -> dict | None: # one reply; None where the worker ended or wrote anything else
+# %% ../nbs/05_programs.ipynb #9cbff162
+def _shut_files(binary: str | None) -> list: # Landlock: of the file system, only what starts the interpreter
+    if not sys.platform.startswith('linux'): return []
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    abi = libc.syscall(444, None, 0, 1)
+    if libc.prctl(38, 1, 0, 0, 0) != 0: return [] # no_new_privs
+    for capability in range(64): libc.prctl(24, capability, 0, 0, 0) # as root: none to inherit
+    if abi < 1 or not binary: return ['no_new_privs']
+    every = (1 << (13 + (abi >= 2) + (abi >= 3) + (abi >= 5))) - 1 # all file rights this kernel knows
+    rules = (ctypes.c_uint64 * 3)(every, 3 * (abi >= 4), 3 * (abi >= 6)) # files; TCP; signals and abstract sockets
+    ruleset = libc.syscall(444, rules, 8 * (1 + (abi >= 4) + (abi >= 6)), 0)
+    mapped = [line.split(None, 5)[5].strip() for line in open('/proc/self/maps') if '/libc' in line or '/ld-' in line]
+    libraries = {str(Path(file).parent) for file in mapped}
+    for path in (binary, os.devnull, '/etc/ld.so.cache', '/lib', '/lib64', '/usr/lib', '/usr/lib64', *libraries):
+        if not os.path.exists(path): continue
+        rights = 2 | 4 if path == os.devnull else 1 | 4 | 8 * os.path.isdir(path) # execute 1, write 2, read 4, list 8
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        libc.syscall(445, ruleset, 1, struct.pack('=Qi', rights, fd), 0)
+        os.close(fd)
+    done = libc.syscall(446, ruleset, 0) == 0
+    os.close(ruleset)
+    return ['no_new_privs'] + ['landlock'] * done
+
+# %% ../nbs/05_programs.ipynb #925d392b
+_REFUSED = { # by machine, calls answered with EPERM: sockets, signals, tracing, sessions, mounts, namespaces, modules
+    'x86_64': (0xC000003E, (41, 42, 49, 50, 62, 101, 109, 112, 129, 155, 161, 165, 166, 169, 175, 200, 234, 246, 248,
+                            249, 250, 272, 297, 298, 304, 308, 310, 311, 313, 321, 323, 424, 425, 434, 438)),
+    'aarch64': (0xC00000B7, (39, 40, 41, 51, 97, 104, 105, 117, 129, 130, 131, 138, 142, 154, 157, 198, 200, 201, 203,
+                             217, 218, 219, 240, 241, 265, 268, 270, 271, 273, 280, 282, 424, 425, 434, 438)),
+}
+
+def _shut_calls() -> list: # seccomp: a filter of BPF instructions, inherited by the interpreter
+    if not sys.platform.startswith('linux') or os.uname().machine not in _REFUSED: return []
+    import ctypes
+    machine, refused = _REFUSED[os.uname().machine]
+    step = lambda code, yes, no, k: struct.pack('=HBBI', code, yes, no, k)
+    refuse, allow = step(0x06, 0, 0, 0x00050001), step(0x06, 0, 0, 0x7FFF0000)
+    program = [step(0x20, 0, 0, 4), step(0x15, 1, 0, machine), refuse] # another machine's numbers: refuse all
+    program += [step(0x20, 0, 0, 0), step(0x35, 0, 1, 0x40000000), refuse] # load the call's number
+    for call in refused: program += [step(0x15, 0, 1, call), refuse]
+    code = b''.join([*program, allow])
+    buffer = ctypes.create_string_buffer(code, len(code))
+    filter = struct.pack('@HP', len(code) // 8, ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    return ['seccomp'] if libc.prctl(22, 2, ctypes.c_char_p(filter), 0, 0) == 0 else []
+
+# %% ../nbs/05_programs.ipynb #95d44a54
+def _launch(folder: str, lock: bool): # a fresh interpreter that knows nothing of this one but where two packages are
+    homes = sorted({str(Path(find_spec(m).origin).resolve().parent.parent) for m in ('mtd', 'pydantic_monty')})
+    code = f'import sys; sys.path[:0] = {homes!r}; from mtd.programs import _serve; _serve({lock})'
+    env = {k: v for k, v in os.environ.items() if k.upper() == 'SYSTEMROOT'} # Windows starts no process without it
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, '-I', '-W', 'ignore', '-c', code], stdin=pipe, stdout=pipe,
+                            stderr=subprocess.DEVNULL, cwd=folder, env=env, start_new_session=True)
+
+# %% ../nbs/05_programs.ipynb #50f07d5f
+class _Worker: # one process of ours
+    def __init__(self, lock: bool = True):
+        self.folder, self.owner = tempfile.mkdtemp(prefix='mtd-programs-'), os.getpid()
+        self.lock, self.deadline, self.late, self.served = threading.Lock(), None, False, 0
+        self.process = _launch(self.folder, lock)
+        timer = threading.Timer(60, self.stop); timer.daemon = True; timer.start()
+        ready = self.read() or {}; timer.cancel()
+        self.layers = tuple(ready.get('layers', ()))
+        self.trouble = '' if ready.get('ready') else ready.get('detail') or 'it ended at once'
+        if self.trouble: _close(self)
+        else: _stay_single(self.process.pid)
+        try: os.rmdir(self.folder) # a process keeps a working folder that no longer has a name (not on Windows)
+        except OSError: pass
+
+    def send(self, text: str, timeout: float, memory: int) -> bool: # False where the worker is gone
+        self.served += 1
+        ask = dict(id=self.served, text=text, timeout=timeout, memory=memory)
+        try: self.process.stdin.write(json.dumps(ask).encode() + b'\n'); self.process.stdin.flush()
+        except OSError: return False
+        return True
+
+    def read(self) -> dict | None: # one reply; None where the worker ended or wrote anything else
         line = self.process.stdout.readline(_LONGEST_LINE)
         if not line.endswith(b'\n'): return None
         try: reply = json.loads(line)
         except ValueError: return None
         return reply if isinstance(reply, dict) else None
 
-# %% ../nbs/05_programs.ipynb #e9861e82
-def _ask(worker, text: str, timeout: float, memory: int) -> Outcome | None: # None where the worker ended without a verdict
-    worker.served += 1
-    with worker.lock: worker.late, worker.deadline = False, time.monotonic() + timeout + 1
-    try:
-        worker.process.stdin.write(json.dumps(dict(id=worker.served, text=text[:LONGEST_PROGRAM + 1], timeout=timeout, memory=memory)).encode() + b'\n')
-        worker.process.stdin.flush()
-        reply = worker._read()
-    except OSError: reply = None
-    with worker.lock: late, worker.deadline = worker.late, None
-    outcome = _check_reply(reply, worker.served)
-    if outcome is None: worker.kill()
-    return Outcome('timeout', detail=f'no verdict within {timeout + 1:g} s; the worker was stopped') if outcome is None and late else outcome
+    def stop(self): # the worker and all it started
+        try: os.killpg(self.process.pid, 9)
+        except (AttributeError, ProcessLookupError, PermissionError): self.process.kill()
 
-def _check_reply(reply, expected: int) -> Outcome | None: # a reply is believed only if it has the form of one
-    if not reply or reply.get('id') != expected or reply.get('status') not in STATUSES: return None
-    answer, detail, text = reply.get('answer'), reply.get('detail'), reply.get('text')
-    if not (isinstance(detail, str) and isinstance(text, str)) or (answer is not None) != (reply['status'] == 'ran'): return None
-    if answer is not None and not (isinstance(answer, str) and len(answer) < 2 * LONGEST_NUMBER + 3 and re.fullmatch(r'-?\d+(/[1-9]\d*)?', answer)): return None
-    return Outcome(reply['status'], Fraction(answer) if answer is not None else None, detail, text)
-
-# %% ../nbs/05_programs.ipynb #464b4d4d
-def _kill(worker): # the worker and all it started
-    try: os.killpg(worker.process.pid, 9)
-    except (AttributeError, ProcessLookupError, PermissionError): worker.process.kill()
-    worker.process.wait()
+# %% ../nbs/05_programs.ipynb #04551b4e
+def _close(worker): # stop it and leave nothing
+    worker.stop(); worker.process.wait()
     for pipe in (worker.process.stdin, worker.process.stdout):
         try: pipe.close()
         except OSError: pass
     shutil.rmtree(worker.folder, ignore_errors=True)
-_Worker.kill = _kill
 
-# %% ../nbs/05_programs.ipynb #018ad8c2
-_idle, _idle_lock = [], threading.Lock()
+_EXACT = re.compile(r'-?[0-9]+(/[1-9][0-9]*)?')
+
+def _check_reply(reply, expected: int) -> Outcome | None: # a reply is believed only if it has the form of one
+    if not reply or reply.get('id') != expected or reply.get('status') not in STATUSES: return None
+    answer, detail, text = reply.get('answer'), reply.get('detail'), reply.get('text')
+    if not isinstance(detail, str) or not isinstance(text, str): return None
+    if (answer is None) == (reply['status'] == 'ran'): return None
+    if answer is None: return Outcome(reply['status'], None, detail, text)
+    if not isinstance(answer, str) or len(answer) > 2 * LONGEST_NUMBER + 3 or not _EXACT.fullmatch(answer): return None
+    return Outcome('ran', Fraction(answer), detail, text)
+
+# %% ../nbs/05_programs.ipynb #91a32b3c
+_idle, _idle_lock, _lockable = [], threading.Lock(), [True]
 
 def _take() -> _Worker: # an idle worker of this process, else a new one
     with _idle_lock:
         while _idle:
             worker = _idle.pop()
             if worker.owner == os.getpid() and worker.process.poll() is None: return worker
-    return _Worker()
+    for lock in (True, True, False) if _lockable[0] else (False, False): # twice, since a start may fail by chance
+        worker = _Worker(lock)
+        if not worker.trouble: break
+    else:
+        raise RuntimeError(f'no worker for programs could be started: {worker.trouble}; '
+                           'check that `python -m pydantic_monty --version` works in this environment')
+    if _lockable[0] and not lock:
+        _lockable[0] = False
+        warnings.warn('the interpreter does not start under the system\'s locks and runs without; see mtd.programs.layers()')
+    return worker
 
 def _give(worker): # back for the next call, unless it has served long enough or died
-    if worker.process.poll() is not None or worker.served >= 20_000: return worker.kill()
+    if worker.process.poll() is not None or worker.served >= 20_000: return _close(worker)
     with _idle_lock: _idle.append(worker)
 
 def close_workers():
     "End the idle workers of this process (also done at exit)."
     with _idle_lock: mine, _idle[:] = [w for w in _idle if w.owner == os.getpid()], []
-    for worker in mine: worker.kill()
+    for worker in mine: _close(worker)
 
+# %% ../nbs/05_programs.ipynb #3f5f263d
 atexit.register(close_workers)
 
-# %% ../nbs/05_programs.ipynb #c58def29
+def layers() -> tuple: # names, from the innermost out
+    "The layers of isolation that hold on this machine."
+    worker = _take()
+    try: return worker.layers
+    finally: _give(worker)
+
+# %% ../nbs/05_programs.ipynb #fbaf8a03
+_GRACE = 0.5 # seconds past a program's own limit before its worker is stopped from outside
+
+class _Job: # one call of run_all
+    def __init__(self, texts, timeout, memory):
+        self.texts, self.timeout, self.memory = texts, timeout, memory
+        self.outcomes, self.again, self.tried = [None] * len(texts), [], set()
+        self.next, self.lock, self.done, self.busy, self.failures = 0, threading.Lock(), threading.Event(), [], []
+
+    def take(self) -> int | None: # the index of a program that has no verdict yet
+        with self.lock:
+            if self.again: return self.again.pop()
+            self.next += 1
+            return self.next - 1 if self.next <= len(self.texts) else None
+
+    def lost(self, i, late: bool, waiting): # a worker ended while it ran program i; those behind it were not begun
+        with self.lock:
+            self.again += reversed(waiting)
+            if i is None: return
+            if late: self.outcomes[i] = Outcome('timeout', detail='it had to be stopped from outside')
+            elif i in self.tried: self.outcomes[i] = Outcome('error', detail='the interpreter crashed, twice')
+            else: self.tried.add(i); self.again.append(i)
+
+# %% ../nbs/05_programs.ipynb #8adeb40e
+def _watch(threads, busy): # stops each worker that is past its deadline, until the work is done
+    while alive := [t for t in threads if t.is_alive()]:
+        alive[0].join(0.05)
+        now = time.monotonic()
+        for worker in list(busy):
+            with worker.lock:
+                if worker.deadline is not None and now > worker.deadline and not worker.late:
+                    worker.late = True
+                    worker.stop()
+
+# %% ../nbs/05_programs.ipynb #74591e04
+_AHEAD, _AHEAD_SIZE = 8, 8_000 # programs, and characters of them, that wait in a worker's pipe while it computes
+
+def _work(job): # one thread, one worker: keep it fed, read its verdicts in order, replace it when it ends
+    worker, sent = None, [] # sent: (index, request id), oldest first
+    try:
+        while not job.done.is_set():
+            while len(sent) < _AHEAD and (not sent or sum(len(job.texts[i]) for i, _ in sent) < _AHEAD_SIZE):
+                i = job.take()
+                if i is None: break
+                if worker is None: worker = _take(); job.busy.append(worker)
+                if not sent:
+                    with worker.lock: worker.late, worker.deadline = False, time.monotonic() + job.timeout + _GRACE
+                worker.send(job.texts[i], job.timeout, job.memory)
+                sent.append((i, worker.served))
+            if not sent: break
+            i, expected = sent.pop(0)
+            outcome = _check_reply(worker.read(), expected)
+            with worker.lock:
+                late, worker.late = worker.late, False
+                worker.deadline = time.monotonic() + job.timeout + _GRACE if sent else None
+            if outcome is not None: job.outcomes[i] = outcome
+            if outcome is None or late or outcome.detail == _ENDED:
+                job.busy.remove(worker); _close(worker); worker = None
+                job.lost(i if outcome is None else None, late, [k for k, _ in sent]); sent = []
+    except BaseException as e: job.failures.append(e); job.done.set()
+    finally:
+        if worker is not None:
+            job.busy.remove(worker)
+            _close(worker) if sent else _give(worker)
+
+# %% ../nbs/05_programs.ipynb #143d0010
 def run_all(
     texts, # programs as a model wrote them
     workers: int = 2, # processes at work
     timeout: float = 2.0, # seconds a program may compute
     memory: int = 64 << 20, # bytes a program's values may take
 ) -> list: # an `Outcome` each, in order
-    "Run programs in isolation; never raises on what a model wrote. `ValueError` for a bad setting, `RuntimeError` if no worker starts."
-    texts = list(texts)
-    if workers < 1 or timeout <= 0 or memory < 1 << 20: raise ValueError(f'workers={workers}, timeout={timeout}, memory={memory}: at least 1, above 0 and at least 1048576 are needed')
-    outcomes, todo, failures, done = [None] * len(texts), iter(range(len(texts))), [], threading.Event()
-    busy, lock = [], threading.Lock()
-    def work():
-        worker = None
-        try:
-            while not done.is_set():
-                with lock: i = next(todo, None)
-                if i is None: break
-                for attempt in range(2): # a worker that dies for no reason of the program's is replaced, and the program run again
-                    if worker is None:
-                        worker = _take(); busy.append(worker)
-                    outcomes[i] = _ask(worker, str(texts[i]), timeout, memory)
-                    if worker.process.poll() is not None: busy.remove(worker); worker = None
-                    if outcomes[i] is not None: break
-                else: outcomes[i] = Outcome('error', detail='the worker crashed, twice')
-        except BaseException as e: failures.append(e); done.set()
-        finally:
-            if worker is not None: busy.remove(worker); _give(worker)
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(texts)))]
+    "Run programs in isolation. `ValueError`: a bad setting; `RuntimeError`: no worker starts; never raised by a program."
+    if isinstance(texts, str): raise ValueError('texts is one string; give a list of programs, or call run_program')
+    if workers < 1 or timeout <= 0 or memory < 1 << 20:
+        raise ValueError(f'workers={workers}, timeout={timeout}, memory={memory}: '
+                         'give at least 1 worker, a positive timeout and at least 1048576 bytes')
+    job = _Job([str(t)[:LONGEST_PROGRAM + 1] for t in texts], timeout, memory)
+    threads = [threading.Thread(target=_work, args=(job,), daemon=True) for _ in range(min(workers, len(job.texts)))]
     for t in threads: t.start()
-    try: _watch(threads, busy)
-    except BaseException:
-        done.set()
-        for worker in list(busy): worker.kill()
+    try: _watch(threads, job.busy)
+    except BaseException: # the reader's interrupt: stop what runs, then let it through
+        job.done.set()
+        for worker in list(job.busy): worker.stop()
         raise
-    if failures: raise failures[0]
-    return outcomes
+    if job.failures: raise job.failures[0]
+    return job.outcomes
 
-# %% ../nbs/05_programs.ipynb #96bfe22b
-def _watch(threads, busy): # stops each worker that is past its deadline, until the work is done
-    while any(t.is_alive() for t in threads):
-        for t in threads:
-            if t.is_alive(): t.join(0.05); break
-        now = time.monotonic()
-        for worker in list(busy):
-            with worker.lock:
-                if worker.deadline is not None and now > worker.deadline and not worker.late:
-                    worker.late = True
-                    _stop(worker)
-
-def _stop(worker): # sends the signal only; the thread that reads from the worker cleans up
-    try: os.killpg(worker.process.pid, 9)
-    except (AttributeError, ProcessLookupError, PermissionError): worker.process.kill()
-
+# %% ../nbs/05_programs.ipynb #f2336e1d
 def run_program(
     text: str, # one program as a model wrote it
     timeout: float = 2.0, # seconds it may compute

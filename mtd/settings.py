@@ -40,8 +40,6 @@ class Settings:
     max_tokens: int = _key(1)
     concurrency: int = _key(1, 1024, local=True)
     slip_rate: float = _key(0.0, 1.0)
-    tolerance: float = _key(0.0, 0.1)
-    workers: int = _key(1, 256, local=True)
     paths: int = _key(1)
     student_model: str = _key()
     student_config: tuple[str, ...] = _key()

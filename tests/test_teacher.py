@@ -1,0 +1,302 @@
+"""The teacher's client and store, over real HTTP against real servers: what is bought, kept, refused and survived."""
+import asyncio, http.server, json, signal, sqlite3, subprocess, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from mtd.core import Problem, find_file
+from mtd.lab import lab_stories
+from mtd.lab_teacher import LabTeacher
+from mtd.teacher import (Request, Store, TeacherError, annotations, ask_lab, complete, endpoint_identity, estimate_cost, load_prices, make_requests,
+                         recorded, usage_cost)
+
+PROBLEMS = [s.problem for s in lab_stories('train', 20)]
+REQUESTS = make_requests(PROBLEMS, ('cot', 'pot', 'eot'), 'lab-teacher-1', shots=2)
+KEY = 'sk-this-key-must-never-be-stored-anywhere'
+
+
+@pytest.fixture(scope='module')
+def teacher():
+    with LabTeacher() as t: yield t
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path/'a'/'completions.sqlite') as s: yield s
+
+
+def buy(requests, store, teacher, **how): return complete(requests, store, teacher.base_url, KEY, endpoint=teacher.endpoint, progress=False, **how)
+
+
+class Script(http.server.BaseHTTPRequestHandler):
+    "A real server whose answers a test writes: `script(number of the request, body) -> (status, bytes, headers)`."
+    protocol_version = 'HTTP/1.1'
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
+        with self.server.lock: n, self.server.n = self.server.n, self.server.n + 1
+        status, said, headers = self.server.script(n, body)
+        if status is None: self.close_connection = True; return
+        self.send_response(status)
+        for name, value in {'Content-Type': 'application/json', 'Content-Length': str(len(said)), **headers}.items(): self.send_header(name, value)
+        self.end_headers(); self.wfile.write(said)
+    def log_message(self, *args): pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size, daemon_threads = 256, True # the default holds five connections and resets the sixth
+
+
+@pytest.fixture
+def scripted():
+    servers = []
+    def start(script):
+        server = Server(('127.0.0.1', 0), Script)
+        server.script, server.n, server.lock = script, 0, threading.Lock()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        server.url = f'http://127.0.0.1:{server.server_address[1]}/v1'
+        return server
+    yield start
+    for s in servers: s.shutdown(); s.server_close()
+
+
+def says(text, **message):
+    choice = {'index': 0, 'finish_reason': 'stop', 'message': {'role': 'assistant', 'content': text} | message}
+    return 200, json.dumps({'id': 'x', 'object': 'chat.completion', 'created': 1, 'model': 'm', 'choices': [choice],
+                            'usage': {'prompt_tokens': 10, 'completion_tokens': 5, 'total_tokens': 15}}).encode(), {}
+
+
+def asks(n, model='m'): return [Request(f'p/{i}', 'cot', [{'role': 'user', 'content': f'question {i}'}], model) for i in range(n)]
+
+
+def test_key_holds_what_determines_the_answer_and_nothing_else():
+    r = REQUESTS[0]
+    same = [replace(r, problem_id='other'), replace(r, thought='pot'), replace(r, temperature=0), replace(r, messages=[dict(m) for m in r.messages])]
+    assert {x.key('e') for x in same} == {r.key('e')} and len(r.key('e')) == 64
+    other = [replace(r, model='b'), replace(r, temperature=0.5), replace(r, top_p=0.9), replace(r, max_tokens=9), replace(r, seed=1), replace(r, seed=None),
+             replace(r, sample=1), replace(r, messages=r.messages[1:]), replace(r, messages=[{'role': 'system', 'content': 'new'}, *r.messages[1:]])]
+    assert len({x.key('e') for x in [r, *other]} | {r.key('f')}) == len(other) + 2
+    code = "from mtd.teacher import Request; print(Request('p', 't', [{'role': 'user', 'content': 'é'}], 'm').key('e'))"
+    printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env={'PYTHONHASHSEED': '7', 'PATH': ''}).stdout.strip()
+    assert printed == Request('q', 'u', [{'role': 'user', 'content': 'é'}], 'm').key('e')
+
+
+@pytest.mark.parametrize('url, identity', [
+    ('https://api.openai.com/v1/', 'https://api.openai.com/v1'), ('HTTPS://API.openai.com:443/v1', 'https://api.openai.com/v1'),
+    ('http://me:secret@host:8000/v1?key=1', 'http://host:8000/v1'), ('http://[::1]:80/v1', 'http://[::1]/v1')])
+def test_endpoints_have_one_form(url, identity): assert endpoint_identity(url) == identity
+
+
+def test_a_bad_url_or_no_key_is_refused_before_anything_is_asked(store):
+    for url in ('api.openai.com/v1', '', 'ftp://host/v1'):
+        with pytest.raises(ValueError, match='no base URL'): complete(asks(1), store, url, KEY)
+    with pytest.raises(ValueError, match='no API key'): complete(asks(1), store, 'http://127.0.0.1:9/v1', '')
+
+
+def test_completions_come_in_the_order_of_the_requests_and_a_rerun_buys_nothing(store, teacher):
+    before = teacher.stats()['completions']
+    answers = buy(REQUESTS + REQUESTS[:5], store, teacher, concurrency=7)
+    assert [(c.problem_id, c.thought) for c in answers] == [(r.problem_id, r.thought) for r in REQUESTS + REQUESTS[:5]]
+    assert teacher.stats()['completions'] - before == len(REQUESTS) == len(store), 'identical requests are asked once'
+    assert buy(REQUESTS[::-1], store, teacher).completions == answers.completions[:len(REQUESTS)][::-1]
+    assert teacher.stats()['completions'] - before == len(REQUESTS)
+    buy(make_requests(PROBLEMS[:3], ('cot',), 'lab-teacher-1', shots=1), store, teacher)
+    assert teacher.stats()['completions'] - before == len(REQUESTS) + 3, 'another prompt is another question'
+
+
+def test_it_runs_inside_a_running_event_loop(store, teacher):
+    async def notebook(): return buy(REQUESTS[:6], store, teacher)
+    assert len(asyncio.run(notebook())) == 6
+
+
+def test_the_api_key_is_nowhere_in_the_store_or_in_errors(store, teacher, scripted):
+    buy(REQUESTS[:6], store, teacher)
+    server = scripted(lambda n, body: (200, json.dumps({'choices': [{'message': {'content': f'your key is {KEY}'}}]}).encode(), {}) if n else
+                      (401, json.dumps({'error': {'message': f'Incorrect API key {KEY}'}}).encode(), {}))
+    answers = complete(asks(4), store, server.url, KEY, progress=False, concurrency=1, retries=0)
+    assert len(answers) == 3 and 'HTTP 401' in answers.failures[0]['reason'] and KEY not in str(answers.failures)
+    server.script = lambda n, body: (401, json.dumps({'error': {'message': f'Incorrect API key {KEY}'}}).encode(), {})
+    with pytest.raises(TeacherError) as e: complete(asks(30, 'k'), store, server.url, KEY, progress=False, retries=0)
+    assert KEY not in str(e.value) + str(e.value.failures)
+    store._db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+    held = b''.join(p.read_bytes() for p in store.path.parent.iterdir())
+    assert b'question' in held and KEY.encode() not in held and b'Authorization' not in held
+    raw = store._db.execute('SELECT response FROM completions').fetchall()
+    assert KEY not in str(raw), 'not even where the server itself repeats it'
+
+
+def test_one_bad_answer_never_stops_the_others_and_a_rerun_asks_only_for_the_failed(store, scripted):
+    bad = {3: (400, b'{"error": {"message": "too long"}}', {}), 5: (200, b'{"choices": []}', {}), 7: (200, b'not json', {}), 9: (None, b'', {}),
+           11: (200, b'{"choices": [{"message": {"content": [1]}}]}', {}), 13: (200, b'{"choices": [{"message": null}]}', {}), 15: (200, b'[]', {})}
+    def script(n, body):
+        i = int(body['messages'][0]['content'].split()[-1])
+        return bad.get(i) or says(f'The answer is {i}.')
+    server = scripted(script)
+    answers = complete(asks(40), store, server.url, KEY, progress=False, retries=0)
+    assert [c.text for c in answers] == [f'The answer is {i}.' for i in range(40) if i not in bad]
+    assert {f['problem_id'] for f in answers.failures} == {f'p/{i}' for i in bad}
+    reasons = {f['problem_id']: f['reason'] for f in answers.failures}
+    assert 'too long' in reasons['p/3'] and 'no chat completion' in reasons['p/5'] and 'no chat completion' in reasons['p/7'] and 'no connection' in reasons['p/9']
+    assert all('no chat completion' in reasons[f'p/{i}'] for i in (11, 13, 15))
+    asked, fails, bad = server.n, len(bad), {}
+    again = complete(asks(40), store, server.url, KEY, progress=False, retries=0)
+    assert server.n - asked == fails and len(again) == 40 and not again.failures
+
+
+def test_a_busy_server_is_asked_again(store, scripted):
+    server = scripted(lambda n, body: (429, b'{"error": {"message": "slow down"}}', {'Retry-After': '0'}) if n < 3 else says('The answer is 1.'))
+    answers = complete(asks(5), store, server.url, KEY, progress=False, retries=4, concurrency=2)
+    assert len(answers) == 5 and not answers.failures and server.n == 8
+
+
+def test_refused_empty_and_cut_answers(store, scripted):
+    kinds = [says(None, refusal='I do not do sums.'), says(''), says('The answer is')]
+    server = scripted(lambda n, body: kinds[int(body['messages'][0]['content'].split()[-1])])
+    answers = complete(asks(3), store, server.url, KEY, progress=False)
+    assert [c.problem_id for c in answers] == ['p/2'] and answers.reasons()['cot', 'refused: I do not do sums.'] == 1
+    assert 'empty answer' in answers.failures[1]['reason']
+    complete(asks(3), store, server.url, KEY, progress=False)
+    assert server.n == 3, 'a refusal was paid for and is not asked again'
+
+
+def test_odd_characters_are_kept(store, scripted):
+    said = ['The answer is \u221212 \U0001f600.', 'a null \x00 inside', '\ud83d half a pair']
+    server = scripted(lambda n, body: says(said[int(body['messages'][0]['content'].split()[-1])]))
+    assert [c.text for c in complete(asks(3), store, server.url, KEY, progress=False)] == [*said[:2], '? half a pair']
+
+
+def test_a_dead_endpoint_is_told_quickly_and_the_store_keeps_what_it_has(store, teacher):
+    buy(REQUESTS[:6], store, teacher)
+    started = time.time()
+    with pytest.raises(TeacherError, match=r'http://127.0.0.1:9/v1 answers nothing.*no connection.*6 completions') as e:
+        complete(asks(500), store, 'http://127.0.0.1:9/v1', KEY, progress=False)
+    assert time.time() - started < 12 and 8 <= len(e.value.failures) <= 40 and len(store) == 6
+
+
+def test_an_endpoint_that_dies_midway_ends_the_run(store, scripted):
+    server = scripted(lambda n, body: says('The answer is 1.') if n < 50 else (500, b'{"error": {"message": "out of order"}}', {}))
+    with pytest.raises(TeacherError, match='out of order'):
+        complete(asks(1000), store, server.url, KEY, progress=False, retries=0, concurrency=8)
+    assert len(store) == 50 and server.n < 120
+
+
+def test_bad_requests_alone_do_not_end_a_run_that_has_answers(store, scripted):
+    server = scripted(lambda n, body: says('The answer is 1.') if n == 0 else (400, b'{"error": {"message": "no"}}', {}))
+    answers = complete(asks(40), store, server.url, KEY, progress=False, retries=0, concurrency=1)
+    assert len(answers) == 1 and len(answers.failures) == 39
+
+
+def test_a_wrong_model_is_told(store, teacher):
+    with pytest.raises(TeacherError, match="no model 'gpt-9'"): buy(asks(30, 'gpt-9'), store, teacher)
+    with pytest.raises(TeacherError, match='no connection'): complete(asks(2), store, 'http://127.0.0.1:9/v1', KEY, progress=False, retries=0)
+
+
+def test_processes_share_a_store(tmp_path):
+    code = ("import sys; from mtd.teacher import Store, _COLUMNS\n"
+            "s, who = Store(sys.argv[1]), sys.argv[2]\n"
+            "for i in range(40): s.put([dict.fromkeys(_COLUMNS, '') | dict(key=f'{k}', text=who, sample=0, created=0., usage='{}') for k in (f'both-{i}', f'{who}-{i}')])")
+    path = tmp_path/'shared.sqlite'
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda who: subprocess.run([sys.executable, '-c', code, str(path), who], capture_output=True, text=True), 'abc'))
+    assert all(d.returncode == 0 for d in done), [d.stderr[-500:] for d in done]
+    with Store(path) as s: assert len(s) == 3 * 40 + 40 and sqlite3.connect(path).execute('PRAGMA integrity_check').fetchone() == ('ok',)
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path):
+    (tmp_path/'x').write_text('hello ' * 100)
+    with pytest.raises(ValueError, match='no store of completions'): Store(tmp_path/'x')
+    assert (tmp_path/'x').read_text().startswith('hello')
+
+
+def test_a_store_that_cannot_be_written_stops_the_run(tmp_path, scripted):
+    server = scripted(lambda n, body: says('The answer is 1.'))
+    with Store(tmp_path/'s') as s:
+        s._db.execute('PRAGMA query_only=1')
+        with pytest.raises(sqlite3.OperationalError, match='readonly'): complete(asks(200), s, server.url, KEY, progress=False, concurrency=4)
+    assert server.n <= 8, 'what cannot be kept is not bought'
+
+
+def kill_and_resume(teacher, path, after, n=40):
+    code = ("import sys\nfrom mtd.lab import lab_stories\nfrom mtd.teacher import Store, complete, make_requests\n"
+            "url, endpoint, path = sys.argv[1:]\n"
+            f"r = make_requests([s.problem for s in lab_stories('train', {n})], ('cot', 'pot', 'eot'), 'lab-teacher-1', shots=1)\n"
+            "a = complete(r, Store(path), url, 'none', endpoint=endpoint, concurrency=8, progress=False); print(len(a), len(a.failures))")
+    command = [sys.executable, '-c', code, teacher.base_url, teacher.endpoint, str(path)]
+    start = teacher.stats()['completions']
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while teacher.stats()['completions'] - start < after and run.poll() is None: time.sleep(0.005)
+    run.send_signal(signal.SIGKILL); run.wait()
+    time.sleep(0.1)
+    answered = teacher.stats()['completions'] - start
+    with Store(path) as s: kept = len(s)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.split() == [str(3 * n), '0'], done.stderr[-800:]
+    assert 0 <= answered - kept <= 8, 'lost more than what was on the way'
+    assert teacher.stats()['completions'] - start - 3 * n == answered - kept, 'bought twice more than what was lost'
+
+
+def test_a_killed_run_loses_only_what_was_on_the_way(tmp_path):
+    with LabTeacher(delay=0.01) as teacher: kill_and_resume(teacher, tmp_path/'s', after=40)
+
+
+@pytest.mark.full
+def test_killed_at_twenty_moments(tmp_path):
+    with LabTeacher(delay=0.01) as teacher:
+        for k in range(20): kill_and_resume(teacher, tmp_path/f's{k}', after=2 + 6 * k)
+
+
+def test_price_by_usage_each_answer_once(store, scripted):
+    server = scripted(lambda n, body: says('The answer is 1.'))
+    a = complete(asks(4, 'gpt-4o-mini') * 2, store, server.url, KEY, progress=False)
+    cost = usage_cost(a)
+    assert (cost.completions, cost.prompt_tokens, cost.completion_tokens) == (4, 40, 20) and cost.dollars == round((40 * 0.15 + 20 * 0.60) / 1e6, 6)
+    dated = usage_cost([replace(c, model='gpt-4o-mini-2024-07-18') for c in a])
+    assert dated.dollars == cost.dollars
+    unknown = usage_cost([replace(c, model='own') for c in a])
+    assert unknown.dollars is None and 'tokens only: own' in unknown.note and unknown.prompt_tokens == 40
+    assert usage_cost([]).dollars == 0
+    before = estimate_cost(asks(6, 'gpt-4o-mini'), store=store, endpoint=endpoint_identity(server.url))
+    assert before.completions == 2 and before.dollars > 0, 'what is in the store is not paid again'
+
+
+def test_price_table_is_dated_and_complete():
+    prices = load_prices()
+    assert prices['read_on'] >= '2026' and prices['models']['lab-teacher-1'] == [0, 0]
+    assert all(len(p) == 2 and 0 <= p[0] <= p[1] for p in prices['models'].values())
+
+
+def test_recorded_are_joined_by_question_and_everything_is_counted(tmp_path):
+    problems = [Problem('a', 'Ann has 2 pens. How many?', 2), Problem('b', 'Bo has 3 pens. How many?', 3), Problem('c', 'Cy has 4 pens. How many?', 4)]
+    rows = [{'question': 'bo has 3 pens . how many ?', 'completion': 'The answer is 3.', 'gold': '3'}, {'question': 'Ann has 2 pens. How many?', 'completion': 'one'},
+            {'question': 'Ann has 2 pens. How many?', 'completion': 'two', 'gold': 2}, {'question': 'Who?', 'completion': 'me'},
+            {'question': 'Cy has 4 pens. How many?', 'completion': 'The answer is 5.', 'gold': '5'}]
+    path = tmp_path/'r.jsonl'
+    path.write_text('\n'.join(map(json.dumps, rows)))
+    a = recorded(path, problems, 'cot')
+    assert [(c.problem_id, c.sample, c.text) for c in a] == [('a', 0, 'one'), ('a', 1, 'two'), ('b', 0, 'The answer is 3.')]
+    assert sorted(f['reason'] for f in a.failures) == ['no problem asks this question', 'no recorded completion', 'the file gives another gold answer than the problem']
+    assert len({c.key for c in a}) == 3 and [c.key for c in a] == [c.key for c in recorded(path, problems, 'cot')]
+    path.write_text('{"question": "Who?"}')
+    with pytest.raises(ValueError, match='row 1'): recorded(path, problems, 'cot')
+
+
+def test_the_sample_file_has_the_schema():
+    rows = [json.loads(line) for line in find_file('data/recorded_sample.jsonl').read_text(encoding='utf-8').splitlines()]
+    assert 6 <= len(rows) <= 10 and all(set(r) == {'question', 'gold', 'completion'} for r in rows)
+
+
+def test_annotations_are_a_source_like_any_other():
+    told = Problem('g/1', 'Ilse binds 14 notebooks on Monday and three times as many on Tuesday. How many notebooks does she bind on the two days?', Fraction(56), 'gsm8k',
+                   {'solution': 'On Tuesday Ilse binds 14*3=<<14*3=42>>42 notebooks.\nOn the two days she binds 14+42=<<14+42=56>>56 notebooks.'})
+    a = annotations([told, Problem('x', 'No solution. How many?', 1)])
+    assert [c.thought for c in a] == ['cot', 'pot', 'eot'] and {c.source for c in a} == {'annotations'}
+    assert [f['reason'] for f in a.failures] == ['no human solution'] * 3
+
+
+def test_the_embedded_teacher_is_started_only_when_something_is_missing(store, monkeypatch):
+    bought = ask_lab(REQUESTS[:6], store, progress=False)
+    monkeypatch.setattr(sys, 'executable', '/nowhere')  # now it could not be started
+    assert ask_lab(REQUESTS[:6], store) == bought and {c.source for c in bought} == {'lab_teacher'}
+    with pytest.raises(FileNotFoundError): ask_lab(REQUESTS[:7], store)
