@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from .core import Outcome, parse_number
 
-# %% ../nbs/06_chains.ipynb #dbea6f7a
+# %% ../nbs/06_chains.ipynb #4fdf4f25
 _PLAIN = r'(?:(?:\d{1,3}(?:,\d{3})++(?!\d)|\d++)(?:\.\d++)?|\.\d++)(?:[eE][+-]?\d{1,3}(?!\w))?'
 _NUMBER = re.compile(rf"""(?<![\w.])(?P<sign>(?<![\w.)\]}}%])[-−–]\s?)?[$€£]?\s?(?P<sign2>[-−–](?=[\d.\\]))?
 (?:(?P<whole>\d++)(?:\s\s?|\s?(?=\\))(?:(?P<a>\d++)/(?P<b>\d++)|\\[dt]?frac\s?\{{(?P<c>\d++)\}}\s?\{{(?P<d>\d++)\}})
@@ -28,7 +28,7 @@ def _value(m): # the exact value of one match, or None (a zero below the line, o
     if value is None: return None
     return -value if g['sign'] or g['sign2'] or g['minus'] else value
 
-# %% ../nbs/06_chains.ipynb #4dba141f
+# %% ../nbs/06_chains.ipynb #02f715db
 _MARK = re.compile(r'\banswer\s?(?:is|was|:|=)\s?:?', re.I)
 _STOP = re.compile(r'\n|[.!?](?=\s|$)|[.!?][*"”’)](?=\s|$)')
 _BRACES = re.compile(r'\\boxed\s?\{|[{}]')
@@ -59,7 +59,7 @@ def _sentences(text): # what follows each "answer is", to the end of the sentenc
         stop = _STOP.search(part)
         yield part[:stop.start()] if stop else part
 
-# %% ../nbs/06_chains.ipynb #c7df4597
+# %% ../nbs/06_chains.ipynb #2b1fe884
 _RULES = (('boxed', _boxed), ('####', _hashes), ('answer is', _sentences))
 _LATEX = (('{,}', ','), ('\\$', '$'), ('\\%', '%'), ('\\!', ''), ('\\,', ' '), ('\u00a0', ' '), ('\u202f', ' '))
 

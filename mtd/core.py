@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-# %% ../nbs/00_core.ipynb #845d43fc
+import mtd
+
+# %% ../nbs/00_core.ipynb #37696ca3
 @dataclass(frozen=True)
 class Problem:
     "A math word problem with one exact numeric answer."
@@ -36,7 +38,7 @@ class Problem:
         "Rebuild a problem from its JSON row; `KeyError` or `ValueError` where a field is missing or no number."
         return cls(row['id'], row['question'], Fraction(row['answer']), row.get('source', ''), row.get('meta', {}))
 
-# %% ../nbs/00_core.ipynb #b2bac147
+# %% ../nbs/00_core.ipynb #e9060e3d
 @dataclass(frozen=True)
 class Outcome:
     "What came of executing one thought."
@@ -49,7 +51,7 @@ class Outcome:
     def ok(self) -> bool: # is there an answer?
         return self.answer is not None
 
-# %% ../nbs/00_core.ipynb #9aa86ada
+# %% ../nbs/00_core.ipynb #295ffa05
 _NUMBER = re.compile(r'[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][-+]?\d{1,3})?')
 
 def parse_number(
@@ -72,7 +74,7 @@ def parse_number(
     value = values[0] / values[1] if slash else values[0]
     return value / 100 if percent else value
 
-# %% ../nbs/00_core.ipynb #5de58528
+# %% ../nbs/00_core.ipynb #7d7431fa
 def number_text(
     value: Fraction, # an exact number
 ) -> str: # text that `parse_number` reads back exactly
@@ -85,7 +87,7 @@ def number_text(
     digits = str(abs(value.numerator) * 10 ** n // value.denominator).rjust(n + 1, '0')
     return f"{'-' if value < 0 else ''}{digits[:-n]}.{digits[-n:]}"
 
-# %% ../nbs/00_core.ipynb #c1f539f0
+# %% ../nbs/00_core.ipynb #feec5cb6
 def _value_and_text(x):
     if isinstance(x, Outcome): return x.answer, x.text or (str(x.answer) if x.answer is not None else '')
     return parse_number(x), x if isinstance(x, str) else ''
@@ -108,7 +110,7 @@ def same_answer(
     n = _shown_decimals(shown)
     return 2 <= n <= 12 and abs(p - g) * 10 ** n <= Fraction(1, 2)
 
-# %% ../nbs/00_core.ipynb #7ba296ec
+# %% ../nbs/00_core.ipynb #a91deaef
 def digest(
     obj, # anything JSON can hold
     length: int = 12, # hexadecimal characters kept
@@ -136,6 +138,7 @@ def write_jsonl(
     "Write `rows` as JSON Lines, atomically."
     return write_atomic(path, ''.join(json.dumps(r, ensure_ascii=False, sort_keys=True) + '\n' for r in rows))
 
+# %% ../nbs/00_core.ipynb #ed2fd7fa
 def read_jsonl(
     path, # a JSON Lines file
 ) -> list: # one dict per line
@@ -148,7 +151,7 @@ def read_jsonl(
             except ValueError as e: raise ValueError(f'{path}, line {i}: not JSON ({e}); repair or remove that line') from None
     return rows
 
-# %% ../nbs/00_core.ipynb #bdcb5e73
+# %% ../nbs/00_core.ipynb #b2435c00
 def project_root() -> Path | None: # None outside a checkout
     "The nearest folder at or above the working folder that holds this project's checkout."
     here = Path.cwd()
@@ -159,7 +162,7 @@ def find_file(
     name: str, # a path below the project's root, e.g. `data/prices.json`
 ) -> Path:
     "A file of the project: from the checkout if there is one, else from the installed package."
-    packaged = Path(__file__).parent
+    packaged = Path(mtd.__file__).parent
     for base in filter(None, (project_root(), packaged/'_files', packaged.parent)):
         if (base/name).exists(): return base/name
     raise FileNotFoundError(f'{name} is neither in the project nor in the installed package; reinstall mtd, or run inside its checkout')

@@ -18,7 +18,7 @@ from pathlib import Path
 import mtd.core
 from .core import Outcome, number_text
 
-# %% ../nbs/04_equations.ipynb #b84527d6
+# %% ../nbs/04_equations.ipynb #9c7e2eb2
 @dataclass(frozen=True)
 class Limits:
     "How much one system may ask for; beyond any of these the outcome is `too_large` (or `timeout`)."
@@ -39,7 +39,7 @@ class _Stop(Exception):
         super().__init__(detail)
         self.status, self.detail = status, detail
 
-# %% ../nbs/04_equations.ipynb #45284448
+# %% ../nbs/04_equations.ipynb #8f20f0bf
 _TOKEN = re.compile(r"""(?P<space>\s+|[$€£])
 |(?P<name>\d+(?:st|nd|rd|th)(?![^\W_])[^\W²³]*|\d+_[^\W\d²³][^\W²³]*
    |[^\W\d²³][^\W²³]*(?:[&'’][^\W\d_²³][^\W²³]*)*)
@@ -69,7 +69,7 @@ def _before_prose(line):
     m = _PROSE.search(line)
     return line[:m.start()] if m else line
 
-# %% ../nbs/04_equations.ipynb #4b497897
+# %% ../nbs/04_equations.ipynb #6da0f015
 def _at(number, column, message): # a syntax error that says where
     return _Stop('syntax', f'line {number}, column {column}: {message}')
 
@@ -96,7 +96,7 @@ def _tokens(line, number, limits):
             raise _Stop('too_large', f'line {number}: parentheses nested deeper than {limits.nesting}')
     return tokens
 
-# %% ../nbs/04_equations.ipynb #6da0f015
+# %% ../nbs/04_equations.ipynb #e168c5e2
 def _sides(tokens, number):
     "Cut a line's tokens at `;` and `,` into equations and at `=` into sides: a list of lists of token lists."
     equations, depth, opened = [[[]]], 0, []
@@ -118,7 +118,7 @@ def _sides(tokens, number):
         if not all(sides): raise _at(number, first, 'one side of `=` is empty')
     return equations
 
-# %% ../nbs/04_equations.ipynb #0408cb2c
+# %% ../nbs/04_equations.ipynb #ac23c57d
 def _number(text): # exact value of a scanned number
     text = text.replace(',', '').replace('_', '')
     if 'e' in text.lower() and abs(int(re.split('[eE]', text)[1])) > 300:
@@ -147,7 +147,7 @@ def _python(tokens, number, names, values, plain):
         i += 2 if percent and kind in ('number', 'name') else 1
     return ''.join(out), out, columns
 
-# %% ../nbs/04_equations.ipynb #722f14b1
+# %% ../nbs/04_equations.ipynb #9bdc28e5
 def _operand(kind, text, percent, called, place, names, values, plain):
     "The piece of Python that stands for one number or name."
     if kind == 'number':
@@ -160,7 +160,7 @@ def _operand(kind, text, percent, called, place, names, values, plain):
     piece = f'v{names.setdefault(text, len(names))}'
     return f'({piece}/n_100)' if percent else piece
 
-# %% ../nbs/04_equations.ipynb #9bdc28e5
+# %% ../nbs/04_equations.ipynb #d3eeacb5
 _CONSTANTS = {'n_2': Fraction(2), 'n_3': Fraction(3), 'n_100': Fraction(100)}
 _OPERATORS = {ast.Add: '+', ast.Sub: '-', ast.Mult: '*', ast.Div: '/', ast.Pow: '**', ast.Mod: '%', ast.FloorDiv: '//',
               ast.USub: 'neg', ast.UAdd: 'pos'}
@@ -182,7 +182,7 @@ def _postfix(tree, names, values):
         else: raise KeyError(type(node).__name__)
     return code[::-1]
 
-# %% ../nbs/04_equations.ipynb #6a761ed3
+# %% ../nbs/04_equations.ipynb #d8b44724
 @dataclass(frozen=True)
 class Equation:
     "One equation, as `left - right` in postfix."
@@ -209,7 +209,7 @@ def _parse(sides, names, values):
         except KeyError as e:
             raise _Stop('unsupported', f'line {number}: {e.args[0]} has no meaning in an equation') from None
 
-# %% ../nbs/04_equations.ipynb #d8b44724
+# %% ../nbs/04_equations.ipynb #859d05bf
 def read_system(
     text: str, # equations as a model wrote them
     limits: Limits = Limits(), # how much may be asked for
@@ -235,7 +235,7 @@ def read_system(
         system += [Equation((*a, *b, ('-', 2)), number, line) for a, b in zip(codes, codes[1:])]
     return system
 
-# %% ../nbs/04_equations.ipynb #859d05bf
+# %% ../nbs/04_equations.ipynb #d3913e09
 def _check_runs(side, number, limits):
     run = powers = 0
     for kind, *_ in side:
@@ -244,7 +244,7 @@ def _check_runs(side, number, limits):
         if max(run, powers) > limits.nesting:
             raise _Stop('too_large', f'line {number}: more than {limits.nesting} signs or powers')
 
-# %% ../nbs/04_equations.ipynb #29fe1a5c
+# %% ../nbs/04_equations.ipynb #c092beba
 def _sized(value, limits):
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > limits.bits:
         raise _Stop('too_large', f'a number of more than {limits.bits} bits')
@@ -273,7 +273,7 @@ def _power(base, exponent, limits):
         if base is None: return None
     return Fraction(base) ** exponent.numerator
 
-# %% ../nbs/04_equations.ipynb #c092beba
+# %% ../nbs/04_equations.ipynb #7e3f000a
 def _arithmetic(op, args, limits):
     "An operation on known values; None where the result is no rational number."
     a, b = args[0], args[-1]
@@ -304,7 +304,7 @@ def _combine(op, a, b, limits):
     else: return None
     return {name: _sized(c * k, limits) for name, c in form.items()}
 
-# %% ../nbs/04_equations.ipynb #7e3f000a
+# %% ../nbs/04_equations.ipynb #7e0b28c3
 def _linear(code, env, limits):
     "A postfix expression as a number or a form, given numbers or forms in `env`; None if it is not linear."
     stack = []
@@ -327,7 +327,7 @@ def _linear(code, env, limits):
         stack.append(value)
     return stack[0]
 
-# %% ../nbs/04_equations.ipynb #a87bda52
+# %% ../nbs/04_equations.ipynb #0dc7b8cf
 class _System:
     "What is known about one system of equations while it is being solved."
     def __init__(self, equations, limits):
@@ -356,13 +356,13 @@ class _System:
             todo += [self.source[n] for n in self.equations[i].names if n in self.source]
         raise _Contradiction(sorted(found))
 
-# %% ../nbs/04_equations.ipynb #0dc7b8cf
+# %% ../nbs/04_equations.ipynb #8b8e2345
 class _Contradiction(Exception):
     "The equations with these indices cannot all hold."
 
 def _by_zero(equation): return _Stop('inconsistent', f'line {equation.line} divides by zero: {equation.text}')
 
-# %% ../nbs/04_equations.ipynb #8b8e2345
+# %% ../nbs/04_equations.ipynb #f1e8dd87
 def _evaluate_in_order(s):
     "Fix every unknown that stands alone in some equation; returns `(waiting forms, equations not linear yet)`."
     waiting, stuck, watchers, todo = {}, set(), {}, deque(range(len(s.equations)))
@@ -392,7 +392,7 @@ def _evaluate_in_order(s):
                 if sum(map(bool, form)) == 1: todo.append(j)
     return waiting, stuck
 
-# %% ../nbs/04_equations.ipynb #0289cb00
+# %% ../nbs/04_equations.ipynb #c330669c
 def _eliminate(s, form, culprits, target):
     "Add one form to the rows, keeping every row free of every other row's unknown."
     for name in [n for n in form if n in s.rows]:
@@ -421,7 +421,7 @@ def _environment(s): # every name that is known or expressed by others
     values = {n: row if any(row) else row.get('', Fraction(0)) for n, (row, _) in s.rows.items()}
     return s.known | values
 
-# %% ../nbs/04_equations.ipynb #1f938f05
+# %% ../nbs/04_equations.ipynb #41b88a8e
 def _times(a, b): # polynomials: {sorted names: coefficient}
     if len(a) * len(b) > 400: return None
     out = {}
@@ -441,7 +441,7 @@ def _polynomial(value): # a number or a form as a polynomial
     if not isinstance(value, dict): return {(): value} if value else {}
     return {(k,) if k else (): v for k, v in value.items() if v}
 
-# %% ../nbs/04_equations.ipynb #41b88a8e
+# %% ../nbs/04_equations.ipynb #22bed2b6
 def _quotient(op, args):
     "`+ - * /` and whole powers on quotients of polynomials; None where the result grows too large or is none."
     (p, q), (r, t) = args[0], args[-1]
@@ -455,7 +455,7 @@ def _quotient(op, args):
         parts = _times(p, r), _times(q, t)
         return None if None in parts else parts
 
-# %% ../nbs/04_equations.ipynb #22bed2b6
+# %% ../nbs/04_equations.ipynb #b4885327
 _ONE = {(): Fraction(1)}
 
 def _rational(code, env, limits):
@@ -486,7 +486,7 @@ def _whole_power(base, exponent):
     for _ in range(abs(int(k)) - 1): value = value and _quotient('*', (value, base))
     return _quotient('/', ((_ONE, _ONE), value)) if k < 0 and value else value
 
-# %% ../nbs/04_equations.ipynb #eb459242
+# %% ../nbs/04_equations.ipynb #e9be8132
 def _reduce(s, target):
     "Ordered evaluation, elimination and re-reading to a fix-point; returns the equations that stay non-linear."
     waiting, stuck = _evaluate_in_order(s)
@@ -512,7 +512,7 @@ def _reduce(s, target):
     for i in s.cleared: s.form(i, env) # a denominator that became zero is reported here
     return stuck
 
-# %% ../nbs/04_equations.ipynb #6462ac99
+# %% ../nbs/04_equations.ipynb #12ab9903
 def _send(stream, message, cap=1 << 20):
     data = json.dumps(message).encode()
     if len(data) > cap: raise ValueError('the message is too long')
@@ -525,7 +525,7 @@ def _receive(stream, cap=1 << 20):
     data = stream.read(n)
     return json.loads(data) if len(data) == n else None
 
-# %% ../nbs/04_equations.ipynb #12ab9903
+# %% ../nbs/04_equations.ipynb #9b6b4915
 def _serve(memory):
     "The loop of the solving process: one request, one reply, until the pipe closes."
     import sympy
@@ -543,7 +543,7 @@ def _serve(memory):
             reply = {'error': 'unsupported', 'detail': f'sympy cannot solve the non-linear part ({reason})'}
         _send(sink, reply)
 
-# %% ../nbs/04_equations.ipynb #9b6b4915
+# %% ../nbs/04_equations.ipynb #64a994c7
 def _limit_memory(more):
     try: import resource
     except ImportError: return # no such limit on this system; the deadline still holds
@@ -574,7 +574,7 @@ def _build(sympy, code, env):
         stack.append(value)
     return stack[0]
 
-# %% ../nbs/04_equations.ipynb #6d6ba4e7
+# %% ../nbs/04_equations.ipynb #198a3696
 def _answer_with_sympy(sympy, request):
     "Every value the target can have, or the unknowns that leave it open."
     real = True if any(c[0] == 'abs' for code in request['equations'] for c in code) else None
@@ -602,7 +602,7 @@ def _answer_with_sympy(sympy, request):
     found = {json.dumps(v): v for v in (_real_value(sympy, v) for v in values) if v}
     return {'values': list(found.values()), 'complex': complex_}
 
-# %% ../nbs/04_equations.ipynb #198a3696
+# %% ../nbs/04_equations.ipynb #bb6d8740
 def _polynomial_values(sympy, system, symbols):
     "`(real values of the last symbol, number of complex ones, symbols that leave it open)` of a polynomial system."
     basis = sympy.groebner(system, *symbols, order='lex')
@@ -633,7 +633,7 @@ def _real_value(sympy, value): # `[numerator, denominator, exact form]`, or None
     if len(exact) > 40 or 'RootOf' in exact: exact = f'{float(real):.12g}…'
     return [str(number.numerator), str(number.denominator), exact]
 
-# %% ../nbs/04_equations.ipynb #b42d707a
+# %% ../nbs/04_equations.ipynb #41013627
 def _timed(process, seconds, call):
     "`call()`; None where the process was killed after `seconds`, False where it ended by itself."
     late = threading.Event()
@@ -645,7 +645,7 @@ def _timed(process, seconds, call):
     finally: timer.cancel()
     return reply if reply is not None else None if late.is_set() else False
 
-# %% ../nbs/04_equations.ipynb #41013627
+# %% ../nbs/04_equations.ipynb #171fa1b1
 class _Solver:
     "Holds the solving process."
     def __init__(self): self.process, self.owner, self.memory, self.lock = None, None, 0, threading.Lock()
@@ -675,12 +675,12 @@ class _Solver:
             if not reply: self.stop()
         return reply
 
-# %% ../nbs/04_equations.ipynb #171fa1b1
+# %% ../nbs/04_equations.ipynb #a7805dd4
 _solver = _Solver()
 atexit.register(_solver.stop)
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_solver.__init__)
 
-# %% ../nbs/04_equations.ipynb #544f4ae4
+# %% ../nbs/04_equations.ipynb #886bb077
 _STEPWISE = ('ceil', 'floor', 'round', 'min', 'max', '//', '%') # arithmetic on known values only
 
 def _nonlinear(s, stuck, target):
@@ -711,7 +711,7 @@ def _nonlinear(s, stuck, target):
     lines = sorted({s.equations[i].line for i in chosen})
     return _interpret(_solver.ask(request, s.limits), target, names, lines, s.limits)
 
-# %% ../nbs/04_equations.ipynb #886bb077
+# %% ../nbs/04_equations.ipynb #e4557224
 def _form_code(value): # a number or form as postfix
     if not isinstance(value, dict): return [value]
     code = [value.get('', Fraction(0))]
@@ -741,7 +741,7 @@ def _interpret(reply, target, names, lines, limits):
     decimal = Decimal(value.numerator) / Decimal(value.denominator)
     return Outcome('solved', value, f'rounded from {exact}', f'{decimal:.15g}')
 
-# %% ../nbs/04_equations.ipynb #ac292be6
+# %% ../nbs/04_equations.ipynb #61d84336
 def _target(equations):
     "What is asked for: `ans`, else `answer`, else `x`; None where the text has none of them."
     names = dict.fromkeys(n for e in equations for n in e.names)
@@ -754,7 +754,7 @@ def _underdetermined(target, env):
     rests = f', on which {target} rests' if free != [target] else ''
     return Outcome('underdetermined', detail=f'nothing fixes {", ".join(free)}{rests}')
 
-# %% ../nbs/04_equations.ipynb #2562ff2b
+# %% ../nbs/04_equations.ipynb #8d5c1317
 def _disagreeing(equations, indices, limits):
     "A smallest disagreeing part of `equations[indices]`: none of it can be left out."
     def clash(part):
@@ -768,7 +768,7 @@ def _disagreeing(equations, indices, limits):
     shown = dict.fromkeys(f'line {equations[i].line}: {equations[i].text}' for i in indices)
     return '; '.join(list(shown)[:5]) + (f'; and {len(shown) - 5} more' if len(shown) > 5 else '')
 
-# %% ../nbs/04_equations.ipynb #8d5c1317
+# %% ../nbs/04_equations.ipynb #b8b3745b
 def _outcome(text, limits):
     equations = read_system(text, limits)
     target = _target(equations)
@@ -785,7 +785,7 @@ def _outcome(text, limits):
     if isinstance(value, Fraction): return Outcome('solved', value, text=number_text(value))
     return _nonlinear(s, stuck, target) if stuck else _underdetermined(target, env)
 
-# %% ../nbs/04_equations.ipynb #b8b3745b
+# %% ../nbs/04_equations.ipynb #8fb10b63
 def solve_equations(
     text: str, # equations as a model wrote them, one or more a line
     limits: Limits = Limits(), # how much may be asked for

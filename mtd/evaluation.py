@@ -15,9 +15,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from .core import Outcome, digest, same_answer
-from .finetuning import Student
+from .finetuning import Student, quiet_transformers
 
-# %% ../nbs/09_evaluation.ipynb #a10ba8d3
+# %% ../nbs/09_evaluation.ipynb #3889c73e
 def _write(student, inputs, max_new_tokens) -> list[str]: # one batch
     import torch
     tokenizer, model = student.tokenizer, student.model
@@ -25,12 +25,12 @@ def _write(student, inputs, max_new_tokens) -> list[str]: # one batch
     try: batch = tokenizer(inputs, return_tensors='pt', padding=True).to(model.device)
     finally: tokenizer.padding_side = side
     batch.pop('token_type_ids', None)
-    with torch.inference_mode():
+    with torch.inference_mode(), quiet_transformers():
         written = model.generate(**batch, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id)
     if not student.encoder_decoder: written = written[:, batch['input_ids'].shape[1]:]
     return [tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in written]
 
-# %% ../nbs/09_evaluation.ipynb #5a324730
+# %% ../nbs/09_evaluation.ipynb #cc7e62d0
 def _weights_digest(student) -> str: # which student wrote these answers
     import hashlib
     files = sorted(Path(student.path).glob('*.safetensors'))
@@ -53,7 +53,7 @@ def _read_journal(path: Path, owner: dict) -> dict: # digest of the input -> wha
     with open(path, 'r+b') as f: f.truncate(good)
     return done
 
-# %% ../nbs/09_evaluation.ipynb #cc7e62d0
+# %% ../nbs/09_evaluation.ipynb #72e84a15
 def generate(
     student: Student, # from `load_student`
     inputs, # the texts it answers
@@ -83,7 +83,7 @@ def generate(
     bar.close()
     return [done[digest(t)] for t in inputs]
 
-# %% ../nbs/09_evaluation.ipynb #4a76fc62
+# %% ../nbs/09_evaluation.ipynb #2cddb607
 def wilson_interval(
     right: int, # how many were right
     n: int, # of how many
@@ -95,7 +95,7 @@ def wilson_interval(
     centre, half = (p + w / 2) / (1 + w), z / (1 + w) * math.sqrt(p * (1 - p) / n + w / n / 4)
     return (max(0.0, centre - half) if right else 0.0), (min(1.0, centre + half) if right < n else 1.0)
 
-# %% ../nbs/09_evaluation.ipynb #cd60ccbf
+# %% ../nbs/09_evaluation.ipynb #e824fc70
 @dataclass(frozen=True)
 class Score:
     "How many of some problems were answered right, and how sure the rate is."
@@ -120,7 +120,7 @@ class Score:
 
     def _repr_markdown_(self): return Scores((self,))._repr_markdown_()
 
-# %% ../nbs/09_evaluation.ipynb #e824fc70
+# %% ../nbs/09_evaluation.ipynb #a10d15d9
 @dataclass(frozen=True)
 class Scores:
     "A table of scores."
@@ -136,9 +136,10 @@ class Scores:
     def _repr_markdown_(self):
         line = lambda s: (f'| {s.name} | {s.n:,} | {s.right:,} | {s.accuracy:.1%} | {s.standard_error:.1%} | '
                           f'{s.interval[0]:.1%} – {s.interval[1]:.1%} | {s.unparsable:,} |' if s.n else f'| {s.name} | 0 | 0 | – | – | – | 0 |')
-        return '\n'.join(['| | n | right | accuracy | standard error | 95% interval | unparsable |', '|---|---:|---:|---:|---:|---:|---:|', *map(line, self.rows)])
+        head = '| | n | right | accuracy | standard error | 95% interval | unparsable |\n|---|---:|---:|---:|---:|---:|---:|'
+        return '\n'.join([head, *map(line, self.rows)])
 
-# %% ../nbs/09_evaluation.ipynb #a10d15d9
+# %% ../nbs/09_evaluation.ipynb #c1473fd8
 def right_ones(
     outcomes, # one `Outcome` a problem
     problems, # `Problem`s, in the same order
@@ -165,12 +166,13 @@ def score_thoughts(
     "Score every thought on the same problems."
     return Scores(tuple(score(o, problems, name) for name, o in outcomes_by_thought.items()))
 
-# %% ../nbs/09_evaluation.ipynb #47656f0c
+# %% ../nbs/09_evaluation.ipynb #422f4eab
 def _aligned(outcomes_by_thought: dict, order) -> list: # the thoughts' lists, in this order
     unknown = [t for t in order if t not in outcomes_by_thought]
     if unknown: raise ValueError(f'the order names {unknown}, but there are outcomes of {sorted(outcomes_by_thought)}')
     lists = [list(outcomes_by_thought[t]) for t in order]
-    if len({len(x) for x in lists}) > 1: raise ValueError('the thoughts have unlike numbers of outcomes: ' + ', '.join(f'{t} {len(x)}' for t, x in zip(order, lists)))
+    if len({len(x) for x in lists}) > 1:
+        raise ValueError('the thoughts have unlike numbers of outcomes: ' + ', '.join(f'{t} {len(x)}' for t, x in zip(order, lists)))
     return lists
 
 def combine(
@@ -192,7 +194,7 @@ def vote(
         chosen.append(given[votes.index(max(votes))] if given else row[-1])
     return chosen
 
-# %% ../nbs/09_evaluation.ipynb #56d16968
+# %% ../nbs/09_evaluation.ipynb #50bb072f
 def oracle(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a problem
     problems, # `Problem`s, in the same order
@@ -206,7 +208,7 @@ def oracle(
     return Scores(tuple(Score('+'.join(c), len(problems), sum(any(row) for row in zip(*(right[t] for t in c))),
                               sum(not any(o.ok for o in row) for row in zip(*(outcomes_by_thought[t] for t in c)))) for c in subsets))
 
-# %% ../nbs/09_evaluation.ipynb #9cbe6fe2
+# %% ../nbs/09_evaluation.ipynb #57764185
 @dataclass(frozen=True)
 class Choice:
     "A rule for combining thoughts, chosen on a development split, and how all the rules did there."
@@ -247,6 +249,7 @@ def score_rules(
     return Scores(tuple(score(apply_rule(rule, order, outcomes_by_thought), problems, _rule_name(rule, order))
                         for rule, order in _rules(list(outcomes_by_thought), ties)))
 
+# %% ../nbs/09_evaluation.ipynb #4c32d8c1
 def choose_order(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a development problem
     problems, # the development `Problem`s, in the same order
@@ -259,7 +262,7 @@ def choose_order(
     best = max(range(len(scores)), key=lambda i: (scores.rows[i].right, -i))
     return Choice(*_rules(names, ties)[best], ties, scores)
 
-# %% ../nbs/09_evaluation.ipynb #75aada8d
+# %% ../nbs/09_evaluation.ipynb #377f552a
 def most_frequent_answer(
     problems, # training `Problem`s
 ) -> Fraction: # the smallest of those that are equally frequent
@@ -281,7 +284,7 @@ def answer_only(
     "The target of the student that is taught answers alone."
     return f'The answer is {gold}.'
 
-# %% ../nbs/09_evaluation.ipynb #3d035640
+# %% ../nbs/09_evaluation.ipynb #d8c250b0
 @dataclass(frozen=True)
 class Reply:
     "A student's answer to one question."

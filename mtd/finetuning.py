@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['STUDENTS', 'build_tokenizer', 'check_lossless', 'new_student', 'encode', 'batch_cost', 'plan_batches', 'BatchStream',
-           'collate', 'summed_loss', 'mean_loss', 'last_checkpoint', 'TrainResult', 'train_student', 'Student',
-           'load_student', 'write_model_card', 'push_to_hub']
+           'collate', 'summed_loss', 'mean_loss', 'orthogonalize', 'last_checkpoint', 'TrainResult', 'train_student',
+           'quiet_transformers', 'Student', 'load_student', 'write_model_card', 'push_to_hub']
 
 # %% ../nbs/08_finetuning.ipynb #c791258e
 import difflib, itertools, json, math, os, random, shutil, time, zipfile
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from .core import digest, read_jsonl, write_atomic, write_jsonl
 # %% ../nbs/08_finetuning.ipynb #625c0778
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
-# %% ../nbs/08_finetuning.ipynb #93b6b9c6
+# %% ../nbs/08_finetuning.ipynb #8f91ebdb
 def build_tokenizer(
     texts, # the texts it shall be short on: an iterable of str
     vocab_size: int = 1024, # pieces at most, the 256 bytes and two special ones included
@@ -39,7 +40,7 @@ def build_tokenizer(
     bpe.add_tokens([AddedToken(t, normalized=False) for t in whole])
     return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token='<pad>', eos_token='</s>', clean_up_tokenization_spaces=False)
 
-# %% ../nbs/08_finetuning.ipynb #bcbd77e8
+# %% ../nbs/08_finetuning.ipynb #25d57a1d
 def check_lossless(
     tokenizer, # a `transformers` tokenizer
     texts, # the texts that must survive it
@@ -55,10 +56,13 @@ def check_lossless(
                              f'{chunk[k][i:i + 20]!r} into {back[i:i + 20]!r}; add what it loses with tokenizer.add_tokens([...]), '
                              'or use a byte-level tokenizer')
 
-# %% ../nbs/08_finetuning.ipynb #22d915db
+# %% ../nbs/08_finetuning.ipynb #fdcc135b
 STUDENTS = {
     'scratch-llama': dict(model_type='llama', hidden_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
                           intermediate_size=384, max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.08),
+    'scratch-lfm2': dict(model_type='lfm2', hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
+                         layer_types=['conv', 'full_attention', 'conv', 'full_attention'], intermediate_size=384, block_auto_adjust_ff_dim=False,
+                         max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.08),
     'scratch-t5': dict(model_type='t5', d_model=64, d_ff=256, d_kv=16, num_layers=2, num_decoder_layers=2, num_heads=4,
                        dropout_rate=0.0, tie_word_embeddings=True),
 } # students that start from nothing, each a `transformers` configuration
@@ -74,7 +78,7 @@ def _config(model, sizes, tokenizer):
     return AutoConfig.for_model(**(row | sizes), vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
                                 bos_token_id=None, eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id)
 
-# %% ../nbs/08_finetuning.ipynb #fdcc135b
+# %% ../nbs/08_finetuning.ipynb #4f366532
 def new_student(
     model: str, # a row of `STUDENTS`, a local folder, or a name on the hub
     tokenizer, # the tokenizer it shall read and write with
@@ -97,7 +101,7 @@ def new_student(
         decoder_start_token_id=config.decoder_start_token_id if config.is_encoder_decoder else None)
     return net
 
-# %% ../nbs/08_finetuning.ipynb #345bde35
+# %% ../nbs/08_finetuning.ipynb #48bda9f3
 def encode(
     rows, # a dataset or list with columns `id`, `input`, `target`
     tokenizer, # a `transformers` tokenizer with an end-of-sequence token
@@ -105,7 +109,8 @@ def encode(
     max_tokens: int = 512, # longest input and target together
 ) -> tuple[list[dict], list[str]]: # examples with `input_ids` and `labels`, and the ids of those dropped as too long
     "Turn texts into token ids and labels, ready for `collate`."
-    if tokenizer.eos_token_id is None: raise ValueError('the tokenizer has no end-of-sequence token, so a student would never stop; set tokenizer.eos_token')
+    if tokenizer.eos_token_id is None:
+        raise ValueError('the tokenizer has no end-of-sequence token, so a student would never stop; set tokenizer.eos_token')
     examples, dropped = [], []
     if not len(rows): return examples, dropped
     sources = tokenizer(list(rows['input']))['input_ids']
@@ -117,7 +122,7 @@ def encode(
         else: examples.append(dict(input_ids=source + target, labels=[-100] * len(source) + target))
     return examples, dropped
 
-# %% ../nbs/08_finetuning.ipynb #5fb86824
+# %% ../nbs/08_finetuning.ipynb #9e7ba022
 def batch_cost(
     lengths, # of one batch: (source, target) tokens of each example
     flat: bool, # laid end to end?
@@ -126,6 +131,7 @@ def batch_cost(
     if flat: return sum(s + t for s, t in lengths)
     return len(lengths) * (max(s for s, _ in lengths) + max(t for _, t in lengths)) if lengths else 0
 
+# %% ../nbs/08_finetuning.ipynb #5c629dfa
 def plan_batches(
     lengths, # (source, target) tokens of each example; a decoder-only student's are (0, all)
     tokens_per_batch: int, # the budget: padded tokens, or real ones when `flat`
@@ -152,7 +158,7 @@ def plan_batches(
     rng.shuffle(batches)
     return batches
 
-# %% ../nbs/08_finetuning.ipynb #b4083913
+# %% ../nbs/08_finetuning.ipynb #0778ee5e
 class BatchStream:
     "Batches of indices without end; one process of several takes its share."
     def __init__(self,
@@ -173,7 +179,7 @@ class BatchStream:
         chosen = [self.lengths[i] for i in batch]
         return sum(map(sum, chosen)), batch_cost(chosen, self.flat)
 
-# %% ../nbs/08_finetuning.ipynb #9d037e1d
+# %% ../nbs/08_finetuning.ipynb #5c5aeaff
 def collate(
     rows: list[dict], # examples from `encode`
     pad: int, # the padding token
@@ -196,7 +202,7 @@ def collate(
         batch['decoder_input_ids'] = torch.tensor([[start] + r['labels'][:-1] + [pad] * (longest['labels'] - len(r['labels'])) for r in rows])
     return batch
 
-# %% ../nbs/08_finetuning.ipynb #5c5aeaff
+# %% ../nbs/08_finetuning.ipynb #9fbb6e0b
 def summed_loss(
     logits, # [batch, length, vocabulary]
     labels, # [batch, length], or one longer where the logits are of the targets alone
@@ -210,7 +216,7 @@ def summed_loss(
     taught = labels != -100
     return F.cross_entropy(logits[taught].float(), labels[taught], reduction='sum')
 
-# %% ../nbs/08_finetuning.ipynb #d7a4d178
+# %% ../nbs/08_finetuning.ipynb #97752357
 def mean_loss(
     causal: bool, # decoder-only?
 ): # a function for `Trainer(compute_loss_func=...)`
@@ -220,7 +226,59 @@ def mean_loss(
         return summed_loss(outputs.logits, labels, causal) / items
     return loss
 
-# %% ../nbs/08_finetuning.ipynb #2b01f93b
+# %% ../nbs/08_finetuning.ipynb #46ef424d
+def orthogonalize(
+    matrix, # a tensor [rows, columns]
+    steps: int = 5, # of the iteration
+): # the same shape; singular values near 1
+    "The nearest orthogonal matrix, roughly, by Newton-Schulz iteration."
+    import torch
+    x = matrix.to(torch.bfloat16 if matrix.is_cuda else torch.float32)
+    if x.shape[0] > x.shape[1]: return orthogonalize(x.T, steps).T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+# %% ../nbs/08_finetuning.ipynb #1305a171
+@lru_cache(1)
+def _muon_class():
+    import torch
+
+    class Muon(torch.optim.Optimizer):
+        "Muon for the groups marked `muon`, AdamW for the others."
+        @torch.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                lr, (b1, b2) = group['lr'], group['betas']
+                for p in group['params']:
+                    if p.grad is None: continue
+                    state = self.state[p]
+                    if not state: state.update(step=0, mean=torch.zeros_like(p), **({} if group['muon'] else dict(square=torch.zeros_like(p))))
+                    state['step'] += 1
+                    mean, t = state['mean'], state['step']
+                    p.mul_(1 - lr * group['weight_decay'])
+                    if group['muon']:
+                        mean.lerp_(p.grad, 0.05)
+                        p.add_(orthogonalize(p.grad.lerp(mean, 0.95)).to(p), alpha=-0.2 * lr * max(p.shape) ** 0.5)
+                    else:
+                        mean.lerp_(p.grad, 1 - b1)
+                        state['square'].mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
+                        p.addcdiv_(mean, (state['square'] / (1 - b2 ** t)).sqrt_().add_(1e-8), value=-lr / (1 - b1 ** t))
+    return Muon
+
+# %% ../nbs/08_finetuning.ipynb #ed1a60cf
+def _muon(net, recipe): # the optimiser for a model
+    import torch
+    tables = [m for m in net.modules() if isinstance(m, torch.nn.Embedding)] + [net.get_output_embeddings()]
+    tables = {id(p) for m in tables if m is not None for p in m.parameters()}
+    matrices = [p for p in net.parameters() if p.ndim == 2 and id(p) not in tables]
+    chosen = {id(p) for p in matrices}
+    groups = [dict(params=matrices, muon=True), dict(params=[p for p in net.parameters() if id(p) not in chosen], muon=False)]
+    return _muon_class()(groups, dict(lr=recipe['learning_rate'], betas=(0.9, recipe['adam_beta2']), weight_decay=recipe['weight_decay']))
+
+# %% ../nbs/08_finetuning.ipynb #abc13327
 @lru_cache(1)
 def _trainer_class():
     import torch
@@ -253,7 +311,7 @@ def _trainer_class():
             super().log(logs | self.meter.read(self.state.global_step))
     return StudentTrainer
 
-# %% ../nbs/08_finetuning.ipynb #46ef424d
+# %% ../nbs/08_finetuning.ipynb #1eaf36af
 class _Meter:
     "Tokens and seconds so far, of all processes; a resumed run goes on counting."
     def __init__(self, stream, batches_per_step):
@@ -281,7 +339,7 @@ def _best(history) -> tuple[int, int]: # the step of the lowest dev loss, and ev
     if not scored: return 0, 0
     return min(scored)[1], len(scored) - 1 - scored.index(min(scored))
 
-# %% ../nbs/08_finetuning.ipynb #1305a171
+# %% ../nbs/08_finetuning.ipynb #8310c445
 @lru_cache(1)
 def _callback_class():
     from tqdm import tqdm
@@ -293,7 +351,8 @@ def _callback_class():
             self.folder, self.patience, self.progress, self.bar = folder, patience, progress, None
 
         def on_train_begin(self, args, state, control, **kw):
-            if self.progress and state.is_world_process_zero: self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc='training', unit='step')
+            if not (self.progress and state.is_world_process_zero): return
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc='training', unit='step')
 
         def on_step_end(self, args, state, control, **kw):
             if self.bar: self.bar.update(state.global_step - self.bar.n)
@@ -312,7 +371,7 @@ def _callback_class():
             if self.bar: self.bar.close()
     return Watch
 
-# %% ../nbs/08_finetuning.ipynb #abb981b1
+# %% ../nbs/08_finetuning.ipynb #bd2653ee
 def _whole(checkpoint: Path, world: int) -> bool: # is nothing of this checkpoint missing or cut short?
     from safetensors import safe_open
     try:
@@ -336,7 +395,7 @@ def last_checkpoint(
         for p in set(found) - set(whole): shutil.rmtree(p, ignore_errors=True)
     return whole[-1] if whole else None
 
-# %% ../nbs/08_finetuning.ipynb #d57413d5
+# %% ../nbs/08_finetuning.ipynb #0b6c1aa9
 @dataclass(frozen=True)
 class TrainResult:
     "What came of a training run."
@@ -354,12 +413,12 @@ class TrainResult:
 
     def _repr_markdown_(self):
         show = lambda x: '–' if x is None else f'{x:,}' if isinstance(x, int) else f'{x:.4f}'
-        rows = dict(parameters=self.parameters, steps=self.steps, best_step=self.best_step, tokens=self.tokens, train_loss=self.train_loss, dev_loss=self.dev_loss)
-        text = ''.join(f'| {k.replace("_", " ")} | {show(v)} |\n' for k, v in rows.items())
+        names = ('parameters', 'steps', 'best_step', 'tokens', 'train_loss', 'dev_loss')
+        text = ''.join(f'| {k.replace("_", " ")} | {show(getattr(self, k))} |\n' for k in names)
         return (f'| student | {self.folder.name} |\n|---|---|\n{text}| padding | {self.padding:.1%} |\n| seconds | {self.seconds:.1f} |\n'
                 f'| too long | {sum(map(len, self.dropped.values()))} |\n')
 
-# %% ../nbs/08_finetuning.ipynb #1eaf36af
+# %% ../nbs/08_finetuning.ipynb #ee7a87a2
 def _claim(folder: Path, recipe: dict, main: bool) -> dict | None: # the finished student's record, or None if there is work to do
     "Make sure that `folder` is this recipe's own."
     finished, begun = folder/'student.json', folder/'recipe.json'
@@ -377,18 +436,19 @@ def _arguments(folder, recipe, has_dev):
     import torch
     from transformers import Seq2SeqTrainingArguments
     precision, every = recipe['precision'], recipe['eval_every']
-    if precision not in ('auto', 'fp32', 'bf16'): raise ValueError(f'precision is {precision!r}; give auto (bf16 on a GPU that has it), bf16 or fp32')
-    gpu = torch.cuda.is_available()
+    if precision not in ('auto', 'fp32', 'bf16'):
+        raise ValueError(f'precision is {precision!r}; give auto (bf16 on a GPU that has it), bf16 or fp32')
+    bf16 = precision == 'bf16' or (precision == 'auto' and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
     return Seq2SeqTrainingArguments(
         str(folder/'checkpoints'), max_steps=1, learning_rate=recipe['learning_rate'], warmup_steps=recipe['warmup'],
         lr_scheduler_type=recipe['schedule'], weight_decay=recipe['weight_decay'], adam_beta2=recipe['adam_beta2'], max_grad_norm=1.0,
         gradient_accumulation_steps=recipe['accumulation'], seed=recipe['seed'], logging_steps=every, disable_tqdm=True, report_to='none',
         eval_strategy='steps' if has_dev else 'no', eval_steps=every, save_strategy='steps', save_steps=every, save_total_limit=2,
         load_best_model_at_end=has_dev, metric_for_best_model='eval_loss' if has_dev else None, greater_is_better=False if has_dev else None,
-        use_cpu=not torch.accelerator.is_available(), bf16=precision == 'bf16' or (precision == 'auto' and gpu and torch.cuda.is_bf16_supported()), remove_unused_columns=False,
+        use_cpu=not torch.accelerator.is_available(), bf16=bf16, remove_unused_columns=False,
         dataloader_pin_memory=False, ddp_find_unused_parameters=False, logging_nan_inf_filter=False)
 
-# %% ../nbs/08_finetuning.ipynb #699e3533
+# %% ../nbs/08_finetuning.ipynb #9edd333c
 def train_student(
     examples, # a `DatasetDict` with splits `train` and, for early stopping, `dev`; columns `id`, `input`, `target`
     folder, # where the student is written; the same call on it resumes
@@ -399,6 +459,7 @@ def train_student(
     epochs: float = 3, # passes over the training examples, if `max_steps` is 0
     max_steps: int = 0, # optimiser steps; 0 for as many as `epochs` needs
     learning_rate: float = 2e-3, # at its peak
+    optimizer: str = 'adamw', # `adamw` or `muon`
     warmup: float = 100, # steps of rising learning rate, or a share of all below 1
     schedule: str = 'linear', # how it falls: a scheduler name of `transformers`
     tokens_per_batch: int = 1500, # tokens one process computes at once, padding included
@@ -416,13 +477,13 @@ def train_student(
 ) -> TrainResult: # with the folder, the losses and the log
     "Train a student, or go on training it; `ValueError` for a lossy tokenizer, another recipe's folder or impossible settings."
     recipe = dict(model=model, sizes=sizes or {}, vocab_size=vocab_size, epochs=epochs, max_steps=max_steps, learning_rate=learning_rate,
-                  warmup=warmup, schedule=schedule, tokens_per_batch=tokens_per_batch, accumulation=accumulation, seed=seed, patience=patience,
-                  eval_every=eval_every, flat=flat, max_tokens=max_tokens, weight_decay=weight_decay, adam_beta2=adam_beta2, precision=precision,
+                  optimizer=optimizer, warmup=warmup, schedule=schedule, tokens_per_batch=tokens_per_batch,
+                  accumulation=accumulation, seed=seed, patience=patience, eval_every=eval_every, flat=flat, max_tokens=max_tokens, weight_decay=weight_decay, adam_beta2=adam_beta2, precision=precision,
                   tokenizer=tokenizer if isinstance(tokenizer, str) else tokenizer and digest(tokenizer.get_vocab()),
                   data=digest([[r['id'], r['input'], r['target']] for split in sorted(examples) for r in examples[split]]))
     return _train(examples, Path(folder), tokenizer, recipe, keep_checkpoints, progress)
 
-# %% ../nbs/08_finetuning.ipynb #cdcaacb5
+# %% ../nbs/08_finetuning.ipynb #38f4764a
 def _tokenizer_for(examples, tokenizer, recipe):
     from transformers import AutoTokenizer
     if tokenizer is None and recipe['model'] in STUDENTS:
@@ -439,8 +500,15 @@ def _check(examples, recipe):
     if recipe['patience'] and not len(examples.get('dev', ())): raise ValueError('early stopping needs a dev split; add one, or set patience to 0')
     for key in ('tokens_per_batch', 'accumulation', 'eval_every', 'max_tokens', 'learning_rate'):
         if not recipe[key] > 0: raise ValueError(f'{key} is {recipe[key]!r}; it must be above 0')
+    if recipe['optimizer'] not in ('adamw', 'muon'): raise ValueError(f'optimizer is {recipe["optimizer"]!r}; give adamw or muon')
     if recipe['max_steps'] <= 0 and recipe['epochs'] <= 0: raise ValueError('neither max_steps nor epochs is above 0; set one of them')
 
+def _check_flat(model, config): # can its examples be laid end to end?
+    if config.is_encoder_decoder or not {'full_attention', 'sliding_attention'}.issuperset(getattr(config, 'layer_types', None) or ()):
+        raise ValueError(f'{model} cannot take examples laid end to end: ' + ('it is an encoder-decoder' if config.is_encoder_decoder
+                         else 'its convolutions would see from one into the next') + '; set flat to False')
+
+# %% ../nbs/08_finetuning.ipynb #6b62048d
 def _lengths(encoded, encoder_decoder):
     return [(len(e['input_ids']), len(e['labels'])) if encoder_decoder else (0, len(e['input_ids'])) for e in encoded]
 
@@ -449,15 +517,16 @@ def _count_steps(recipe, lengths, world) -> int: # optimiser steps of the whole 
     batches = len(plan_batches(lengths, recipe['tokens_per_batch'], recipe['seed'], 0, recipe['flat']))
     return max(1, math.ceil(recipe['epochs'] * batches / (world * recipe['accumulation'])))
 
-# %% ../nbs/08_finetuning.ipynb #bd2653ee
+# %% ../nbs/08_finetuning.ipynb #0b68fc85
 def _trainer(net, tokenizer, folder, recipe, encoded, args, progress):
     double = net.config.is_encoder_decoder
     lengths = {split: _lengths(rows, double) for split, rows in encoded.items()}
     rows = dict(pad=tokenizer.pad_token_id, start=net.config.decoder_start_token_id if double else None, flat=recipe['flat'])
+    optimizer = _muon(net, recipe) if recipe['optimizer'] == 'muon' else None
     trainer = _trainer_class()(
         net, args, train_dataset=encoded['train'], eval_dataset=encoded.get('dev'), processing_class=tokenizer,
         data_collator=lambda batch: collate(batch, **rows), compute_loss_func=mean_loss(not double),
-        callbacks=[_callback_class()(folder, recipe['patience'], progress)])
+        optimizers=(optimizer, None), callbacks=[_callback_class()(folder, recipe['patience'], progress)])
     from transformers import PrinterCallback
     trainer.remove_callback(PrinterCallback)
     trainer.causal = not double
@@ -467,7 +536,7 @@ def _trainer(net, tokenizer, folder, recipe, encoded, args, progress):
                            args.world_size * recipe['accumulation'])
     return trainer
 
-# %% ../nbs/08_finetuning.ipynb #2fea7a77
+# %% ../nbs/08_finetuning.ipynb #3e19b297
 def _train(examples, folder, tokenizer, recipe, keep_checkpoints, progress) -> TrainResult:
     _check(examples, recipe)
     args = _arguments(folder, recipe, len(examples.get('dev', ())) > 0) # under torchrun this joins the other processes, over gloo where there is no GPU
@@ -478,7 +547,7 @@ def _train(examples, folder, tokenizer, recipe, keep_checkpoints, progress) -> T
     tokenizer = _tokenizer_for(examples, tokenizer, recipe)
     net = new_student(recipe['model'], tokenizer, recipe['sizes'], recipe['seed'])
     double = net.config.is_encoder_decoder
-    if recipe['flat'] and double: raise ValueError(f'{recipe["model"]} is an encoder-decoder, whose examples cannot be laid end to end; set flat to False')
+    if recipe['flat']: _check_flat(recipe['model'], net.config)
     encoded, dropped = {}, {}
     for split in ('train', 'dev'):
         if len(examples.get(split, ())): encoded[split], dropped[split] = encode(examples[split], tokenizer, double, recipe['max_tokens'])
@@ -494,15 +563,28 @@ def _train(examples, folder, tokenizer, recipe, keep_checkpoints, progress) -> T
     processes.wait_for_everyone()
     return _result(folder, json.loads((folder/'student.json').read_text()))
 
-# %% ../nbs/08_finetuning.ipynb #ee7a87a2
+# %% ../nbs/08_finetuning.ipynb #2c2c399b
+@contextmanager
+def quiet_transformers():
+    "Without the bars and notes that `transformers` shows while it saves, loads and writes."
+    from transformers.utils import logging
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar(); logging.set_verbosity_error()
+    try: yield
+    finally:
+        if bars: logging.enable_progress_bar()
+        logging.set_verbosity(level)
+
+# %% ../nbs/08_finetuning.ipynb #b221409e
 def _run(trainer, resumed, recipe):
     if resumed:
         history = json.loads((resumed/'trainer_state.json').read_text())
         trainer.meter.before = max((e.get('seconds', 0.0) for e in history['log_history']), default=0.0)
         stopped = recipe['patience'] and _best(history['log_history'])[1] >= recipe['patience']
         if stopped or history['global_step'] >= trainer.args.max_steps: return
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    with quiet_transformers(): trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
 
+# %% ../nbs/08_finetuning.ipynb #10ac9dab
 def _finish(trainer, tokenizer, folder, recipe, dropped, keep_checkpoints):
     from importlib.metadata import version
     checkpoints = folder/'checkpoints'
@@ -510,13 +592,14 @@ def _finish(trainer, tokenizer, folder, recipe, dropped, keep_checkpoints):
     history = json.loads((last/'trainer_state.json').read_text())
     best = _best(history['log_history'])[0] or history['global_step']
     for path in (checkpoints/f'checkpoint-{best}').iterdir():
-        if path.suffix == '.safetensors' or path.name in ('config.json', 'generation_config.json', 'model.safetensors.index.json'): shutil.copy(path, folder/path.name)
+        if path.suffix == '.safetensors' or path.name in ('config.json', 'generation_config.json', 'model.safetensors.index.json'):
+            shutil.copy(path, folder/path.name)
     tokenizer.save_pretrained(folder)
     rows = _log_rows(history['log_history'])
     write_jsonl(folder/'log.jsonl', rows)
     computed = max((e.get('computed', 0) for e in history['log_history']), default=0)
-    record = dict(recipe=recipe, steps=history['global_step'], best_step=best, tokens=rows[-1]['tokens'], padding=1 - rows[-1]['tokens'] / max(1, computed),
-                  seconds=rows[-1]['seconds'], train_loss=next((r['train_loss'] for r in rows[::-1] if 'train_loss' in r), None),
+    record = dict(recipe=recipe, steps=history['global_step'], best_step=best, tokens=rows[-1]['tokens'],
+                  padding=1 - rows[-1]['tokens'] / max(1, computed), seconds=rows[-1]['seconds'], train_loss=next((r['train_loss'] for r in rows[::-1] if 'train_loss' in r), None),
                   dev_loss=next((r['dev_loss'] for r in rows if r['step'] == best and 'dev_loss' in r), None), dropped=dropped,
                   parameters=trainer.model.num_parameters(), processes=trainer.args.world_size,
                   versions={p: version(p) for p in ('torch', 'transformers', 'accelerate', 'tokenizers')})
@@ -528,7 +611,7 @@ def _result(folder, record) -> TrainResult:
     names = ('steps', 'best_step', 'tokens', 'padding', 'seconds', 'train_loss', 'dev_loss', 'parameters', 'dropped')
     return TrainResult(folder, **{k: record[k] for k in names}, log=read_jsonl(folder/'log.jsonl'))
 
-# %% ../nbs/08_finetuning.ipynb #6b62048d
+# %% ../nbs/08_finetuning.ipynb #c3df31c3
 @dataclass(frozen=True)
 class Student:
     "A trained model with its tokenizer, ready to answer."
@@ -556,9 +639,10 @@ def load_student(
     family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
     record = json.loads((path/'student.json').read_text()) if (path/'student.json').exists() else {}
-    return Student(path, family.from_pretrained(path, attn_implementation='sdpa').to(device).eval(), AutoTokenizer.from_pretrained(path), record)
+    with quiet_transformers(): model, tokenizer = family.from_pretrained(path, attn_implementation='sdpa'), AutoTokenizer.from_pretrained(path)
+    return Student(path, model.to(device).eval(), tokenizer, record)
 
-# %% ../nbs/08_finetuning.ipynb #d0a3d84b
+# %% ../nbs/08_finetuning.ipynb #8bca4ae0
 def write_model_card(
     folder, # a folder that `train_student` wrote
     title: str = 'A word-problem student', # the card's heading
@@ -576,16 +660,17 @@ def write_model_card(
              'What it writes is meant to be executed, not read. It knows problems like those it was trained on, and no others.\n']
     if data: lines.append(f'## Training data\n\n{data}\n')
     if results: lines.append(f'## Results\n\n{results}\n')
-    facts = dict(parameters=f'{record["parameters"]:,}', **{'training tokens': f'{record["tokens"]:,}', 'steps (weights kept from)': f'{record["steps"]:,} ({record["best_step"]:,})',
+    facts = {'parameters': f'{record["parameters"]:,}', 'training tokens': f'{record["tokens"]:,}',
+             'steps (weights kept from)': f'{record["steps"]:,} ({record["best_step"]:,})',
                  'dev loss per token': record['dev_loss'], 'examples left out as too long': sum(map(len, record['dropped'].values())),
-                 'versions': ', '.join(f'{k} {v}' for k, v in record['versions'].items())})
+                 'versions': ', '.join(f'{k} {v}' for k, v in record['versions'].items())}
     lines.append('## Training\n\n| | |\n|---|---|\n' + ''.join(f'| {k} | {v} |\n' for k, v in facts.items()))
     lines.append('The whole recipe:\n\n```json\n' + json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False) + '\n```\n')
     lines.append('## Use\n\n```python\nfrom mtd.finetuning import load_student\nfrom mtd.evaluation import generate\n'
                  'student = load_student(\'path/to/this/folder\')\ngenerate(student, [\'Question: …\\n…\\n\'])\n```\n')
     return write_atomic(folder/'README.md', '\n'.join(lines))
 
-# %% ../nbs/08_finetuning.ipynb #2c2c399b
+# %% ../nbs/08_finetuning.ipynb #a41f8701
 def push_to_hub(
     folder, # a folder that `train_student` wrote
     repo_id: str, # e.g. `name/lab-student`
@@ -595,7 +680,8 @@ def push_to_hub(
     "Upload a finished student with its card; checkpoints stay here."
     from huggingface_hub import HfApi
     folder = Path(folder)
-    if not (folder/'student.json').exists(): raise FileNotFoundError(f'{folder} holds no finished student (no student.json); call train_student on it again')
+    if not (folder/'student.json').exists():
+        raise FileNotFoundError(f'{folder} holds no finished student (no student.json); call train_student on it again')
     if not (folder/'README.md').exists(): write_model_card(folder)
     api = HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)

@@ -15,7 +15,7 @@ from math import gcd
 
 from .core import Problem, number_text
 
-# %% ../nbs/lab.ipynb #daf00219
+# %% ../nbs/lab.ipynb #7e945364
 NAMES = tuple('''Ada Amir Anna Ben Clara Dana David Eva Felix Greta Hana Hugo Ines Ivan Jonas Kai Lena Leo Mia Nina
 Noah Olga Omar Otto Paula Rosa Sara Sofia Tara Tom Vera Yusuf'''.split())
 
@@ -38,7 +38,7 @@ ITEMS = tuple(Item(x, x) for x in COUNTED) + (
 DAYS = ('Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday', 'Sunday')
 LIMIT = 400 # no quantity on the way is larger
 
-# %% ../nbs/lab.ipynb #4a7588e7
+# %% ../nbs/lab.ipynb #74203522
 def _int(rng, low: int, high: int) -> int: return low + int(rng.random() * (high - low + 1))
 
 def _pick(rng, options): return options[int(rng.random() * len(options))]
@@ -53,7 +53,7 @@ def _price(rng) -> Fraction: # whole dollars, or cents that do not end on a zero
     if rng.random() < 0.3: return Fraction(_int(rng, 2, 9))
     return Fraction(100 * _int(rng, 0, 4) + _pick(rng, (15, 25, 35, 45, 75)), 100)
 
-# %% ../nbs/lab.ipynb #d78d5115
+# %% ../nbs/lab.ipynb #e203b957
 @dataclass(frozen=True)
 class Kind:
     "One kind of event: its phrasings, its equation forwards and backwards, its numbers."
@@ -68,7 +68,7 @@ class Kind:
     ask: str = '' # and how its story asks for it
     told: str = '' # and how a story that begins with an unknown tells it
 
-# %% ../nbs/lab.ipynb #21ad2b28
+# %% ../nbs/lab.ipynb #291a2981
 def _gain(rng, item, q): n = _amount(rng, item, 60); return (n,), q + n
 def _lose(rng, item, q): n = _amount(rng, item, max(3, int(q))); return (n,), q - n
 def _groups(rng): return Fraction(_int(rng, 2, 9)), Fraction(_int(rng, 2, 12))
@@ -95,7 +95,7 @@ AMOUNTS = (
     Kind('swap', ('A gives {0} N to B and gets {1} N back.', 'A trades {0} N for {1} other N.'),
          '{q} - {0} + {1}', '{r} - {1} + {0}', ('{q} - {0}', '{s} + {1}'), ('{r} - {1}', '{s} + {0}'), _swap))
 
-# %% ../nbs/lab.ipynb #a96b97f5
+# %% ../nbs/lab.ipynb #4abdaeef
 _FRACTIONS = tuple((a, b) for b in range(2, 9) for a in range(1, b) if gcd(a, b) == 1)
 
 def _units(item: Item, q: Fraction) -> int: # how many pieces, or tenths of a measure
@@ -117,7 +117,7 @@ def _share(rng, item, q):
     k = _pick(rng, [k for k in range(2, 10) if units % k == 0] or [None])
     return (k,), k and q / k
 
-# %% ../nbs/lab.ipynb #4abdaeef
+# %% ../nbs/lab.ipynb #fdc803e9
 PARTS = (
     Kind('fraction', ('A gives {0}/{1} of the M to B.', 'A loses {0}/{1} of the M.'),
          '{q} - {q} * {0} / {1}', '{r} * {1} / ({1} - {0})',
@@ -132,7 +132,7 @@ PARTS = (
                    'A keeps only one of {0} equal parts of the M.'),
          '{q} / {0}', '{r} * {0}', ('{q} / {0}',), ('{r} * {0}',), _share))
 
-# %% ../nbs/lab.ipynb #43142462
+# %% ../nbs/lab.ipynb #8c37b156
 def _join_more(rng, item, q): d = _amount(rng, item, 40); return (d,), q + q + d
 def _join_times(rng, item, q): k = Fraction(_int(rng, 2, 6)); return (k,), q + q * k
 
@@ -144,7 +144,7 @@ JOINS = (
                         'B has {0} times as many N as A and gives all of them to A.'),
          '{q} + {q} * {0}', '{r} / (1 + {0})', ('{q} * {0}', '{q} + {s}'), ('1 + {0}', '{r} / {s}'), _join_times))
 
-# %% ../nbs/lab.ipynb #8ddf5d7b
+# %% ../nbs/lab.ipynb #5c1f7fb9
 def _sell(rng, item, q): p = _price(rng); return (p,), q * p
 def _goal(rng, item, q): d = _amount(rng, item, 60); return (q + d,), d
 def _pack(rng, item, q):
@@ -160,7 +160,7 @@ LAST = (
          '{q} / {0}', '{r} * {0}', ('{q} / {0}',), ('{r} * {0}',), _pack,
          'boxes', 'How many boxes does A fill?', 'A fills {r} boxes.'))
 
-# %% ../nbs/lab.ipynb #d5d28e37
+# %% ../nbs/lab.ipynb #3d8f7f8b
 @dataclass(frozen=True)
 class Opening(Kind):
     "How a story begins: a `Kind` whose equations are written out, a tuple for each sentence."
@@ -181,7 +181,7 @@ KNOWN = (
     Opening('more', ('A has {0} more N than B, who has {1} N.',), '{1} + {0}', '', ('{1} + {0}',), (), _more,
             equations=(('{q} = {1} + {0}',),), share=0.14))
 
-# %% ../nbs/lab.ipynb #3d8f7f8b
+# %% ../nbs/lab.ipynb #5ec8c743
 def _unknown(rng, item, q): return (), _amount(rng, item, 120)
 def _sum_more(rng, item, q): b, d = _amount(rng, item, 60), _amount(rng, item, 40); return (b + b + d, d), b + d
 def _sum_times(rng, item, q): b, k = _amount(rng, item, 60), Fraction(_int(rng, 2, 6)); return (b + b * k, k), b * k
@@ -193,7 +193,7 @@ def _prices(rng, item, q):
 _SUM = ('A and B have {0} N together.', 'A and B together have {0} N.')
 _SUM_LINES = ('{q} = x', '{b} = y', '{q} + {b} = {0}')
 
-# %% ../nbs/lab.ipynb #8a1bea1a
+# %% ../nbs/lab.ipynb #b0f6fa3b
 UNKNOWN = (
     Opening('unknown', ('A has some N.', 'A starts with some N.'), '', '', (), (), _unknown,
             equations=(('{q} = x',),), share=0.16),
@@ -208,7 +208,7 @@ UNKNOWN = (
 OPENINGS, EVENTS = KNOWN + UNKNOWN, AMOUNTS + PARTS + JOINS
 KINDS = {k.name: k for k in OPENINGS + EVENTS + LAST}
 
-# %% ../nbs/lab.ipynb #67b6c36f
+# %% ../nbs/lab.ipynb #5f27c71c
 SPLITS = ('train', 'dev', 'numbers', 'sequences', 'longer')
 
 def _hash(text: str) -> int: return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'big')
@@ -233,7 +233,7 @@ def _plan(rng, split: str, opening: str, events: int) -> tuple:
         kinds.append(_pick(rng, LAST if rng.random() < 0.3 else EVENTS).name)
         if split == 'longer' or held_out(kinds) == (split == 'sequences'): return tuple(kinds)
 
-# %% ../nbs/lab.ipynb #1a438f05
+# %% ../nbs/lab.ipynb #0eb36caa
 _PARTS = {'train': (0, 1, 2, 3, 4, 5), 'dev': (6,), 'numbers': (7,)}
 
 def _happen(rng, kind: Kind, item: Item, q, start: str):
@@ -259,7 +259,7 @@ def _belongs(split: str, i: int, unknown: bool, done: tuple, words: tuple) -> bo
     if _hash(told) % 8 not in _PARTS.get(split, range(8)): return False
     return _hash(f'{told} {words}') % 32 == i // (len(NAMES) * len(ITEMS)) % 32
 
-# %% ../nbs/lab.ipynb #0eb36caa
+# %% ../nbs/lab.ipynb #46663424
 @dataclass(frozen=True)
 class Draft:
     "A story before it is told: what happens, to what, with which numbers."
@@ -272,7 +272,7 @@ class Draft:
     day: int # the day on which it begins, 0 for Monday
     rng: object # the generator, for the friends
 
-# %% ../nbs/lab.ipynb #46663424
+# %% ../nbs/lab.ipynb #847bd8e5
 def _draw(rng, split: str, i: int, kinds: tuple, item: Item) -> tuple: # () where none were found
     "Numbers for `kinds` that come out right and that the split owns: the last event's are drawn most often."
     for _ in range(1000):
@@ -299,7 +299,7 @@ def _draft(split: str, i: int, seed: int) -> Draft:
         if drawn: return Draft(kinds, owner, item, *drawn, rng)
     raise RuntimeError(f'no numbers found for story {i} of {split!r}, seed {seed}; try the next index')
 
-# %% ../nbs/lab.ipynb #91592482
+# %% ../nbs/lab.ipynb #d6776a86
 @dataclass(frozen=True)
 class Step:
     "One sentence of a story and what it means."
@@ -328,7 +328,7 @@ def _tell(phrase: str, owner: str, friend: str, item: Item, other: str, numbers:
     text = re.sub(r'\b[ABNMEO]\b', lambda m: words[m.group()], phrase)
     return text.format(*map(number_text, numbers), **{k: number_text(v) for k, v in more.items()})
 
-# %% ../nbs/lab.ipynb #d6776a86
+# %% ../nbs/lab.ipynb #678a749a
 def _cast(rng, owner: str, item: Item, n: int) -> tuple:
     "`n` friends, all different, and another counted item."
     friends = []
@@ -344,7 +344,7 @@ def _day(draft: Draft, n: int) -> str: return DAYS[(draft.day + n) % 7]
 def _names(draft: Draft) -> list: # monday, tuesday, ..., and perhaps dollars
     return [KINDS[k].result or _day(draft, n).lower() for n, k in enumerate(draft.kinds)]
 
-# %% ../nbs/lab.ipynb #678a749a
+# %% ../nbs/lab.ipynb #e6bfd821
 def _steps(draft: Draft) -> list:
     "Tell every event of a draft."
     rng, item, names, steps = draft.rng, draft.item, _names(draft), []
@@ -363,7 +363,7 @@ def _steps(draft: Draft) -> list:
             steps.append(Step(name, sentence, lines, value if k + 1 == len(sentences) else None))
     return steps
 
-# %% ../nbs/lab.ipynb #e6bfd821
+# %% ../nbs/lab.ipynb #1f736de0
 def _closing(draft: Draft) -> list:
     "The last amount where the start is unknown, and the question."
     last, final, names = KINDS[draft.kinds[-1]], draft.quantities[-1], _names(draft)
@@ -373,11 +373,11 @@ def _closing(draft: Draft) -> list:
                 Step('question', say('How many N did A have at first?'), (f'ans = {names[0]}',))]
     return [Step('question', say(last.ask or 'How many N does A have now?'), (f'ans = {names[-1]}',))]
 
-# %% ../nbs/lab.ipynb #5bdabda4
+# %% ../nbs/lab.ipynb #3c2d1798
 def _eot(steps: list) -> str:
     return '\n'.join(line for s in steps for line in (f'% {s.sentence}', *s.equations))
 
-# %% ../nbs/lab.ipynb #fed5cf32
+# %% ../nbs/lab.ipynb #615cf38d
 def _pot(draft: Draft) -> str:
     names, shown = _names(draft), [[number_text(x) for x in numbers] for numbers in draft.numbers]
     kinds = [KINDS[k] for k in draft.kinds]
@@ -389,7 +389,7 @@ def _pot(draft: Draft) -> str:
     lines = [f'{names[n]} = {k.after.format(*shown[n], q=names[n - 1])}' for n, k in enumerate(kinds)]
     return '\n'.join(lines + [f'ans = {names[-1]}'])
 
-# %% ../nbs/lab.ipynb #7adb88c0
+# %% ../nbs/lab.ipynb #17f6aa6c
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 def _evaluate(node, known: dict) -> Fraction: # KeyError for a name that is not known
@@ -411,7 +411,7 @@ def _work(operations: tuple, opening: str, shown: list, **slots) -> tuple:
         said.append(f'{lead}there are {text}.' if text == results[-1] else f'{lead}{text} = {results[-1]}.')
     return said, results[-1]
 
-# %% ../nbs/lab.ipynb #17f6aa6c
+# %% ../nbs/lab.ipynb #a5d4f172
 def _cot(draft: Draft) -> str:
     shown = [[number_text(x) for x in numbers] for numbers in draft.numbers]
     kinds, said = [KINDS[k] for k in draft.kinds], []
@@ -431,7 +431,7 @@ def _cot(draft: Draft) -> str:
         raise ValueError(f'{draft.kinds}: the chain ends on {value}, the story on {end}; mend one of these rows')
     return ' '.join(said + [f'The answer is {value}.'])
 
-# %% ../nbs/lab.ipynb #72f8dbac
+# %% ../nbs/lab.ipynb #c9bf9275
 def ordered_answer(
     eot: str, # a system of equations as the lab writes them
 ) -> Fraction | None: # the value of `ans`; None where some line cannot be evaluated in its place
@@ -445,7 +445,7 @@ def ordered_answer(
         except KeyError: return None
     return known.get('ans')
 
-# %% ../nbs/lab.ipynb #4bf3497f
+# %% ../nbs/lab.ipynb #569d3ca8
 def lab_story(
     split: str, # one of `SPLITS`
     i: int, # which story of the split, from 0

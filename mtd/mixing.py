@@ -41,9 +41,9 @@ def yields(
     rows, # what `verify` made
     failures=(), # dicts with `thought`, `reason` and `source` for what was asked and not written
 ) -> list: # dicts: source, thought, asked, kept, reasons (a dict reason -> count)
-    "Kept and dropped, with reasons, per source and thought."
+    "Kept and dropped, with reasons (up to their first colon), per source and thought."
     counts = {}
-    for r in (*rows, *failures): counts.setdefault((r.get('source', ''), r['thought']), Counter())[r['reason']] += 1
+    for r in (*rows, *failures): counts.setdefault((r.get('source', ''), r['thought']), Counter())[r['reason'].split(':')[0]] += 1
     return [dict(source=source, thought=thought, asked=sum(c.values()), kept=c[''],
                  reasons={k: n for k, n in c.most_common() if k}) for (source, thought), c in counts.items()]
 

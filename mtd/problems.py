@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from .core import Problem, parse_number, read_jsonl
 
-# %% ../nbs/01_problems.ipynb #6acb9255
+# %% ../nbs/01_problems.ipynb #a110ea2a
 def read_gsm8k(
     row: dict, # `question`, `answer` (the solution, then `#### 72`)
 ) -> tuple: # question, gold answer as text, meta
@@ -29,7 +29,7 @@ def read_svamp(
     meta = {'id': row['ID'], 'equation': row['Equation'], 'kind': row['Type']}
     return f'{body} {question}'.strip(), row['Answer'], meta
 
-# %% ../nbs/01_problems.ipynb #9116c4b2
+# %% ../nbs/01_problems.ipynb #d3e9250d
 def read_asdiv(
     row: dict, # `body`, `question`, `solution_type`, `answer` (`9 (apples)`), `formula`; perhaps `id`, `grade`
 ) -> tuple: # question, gold answer, meta
@@ -44,7 +44,7 @@ def read_multiarith(
     "Read a row of MultiArith."
     return row['question'].strip(), row['final_ans'], {}
 
-# %% ../nbs/01_problems.ipynb #88329fa7
+# %% ../nbs/01_problems.ipynb #697465e0
 def _slot(number: str) -> str:
     return number[:-2] if number.endswith('.0') else number
 
@@ -57,7 +57,7 @@ def read_slots(
     question = re.sub(r'number(\d+)', fill, row['Question']).strip()
     return question, row['Answer'], {'equation': row['Equation'], 'numbers': numbers}
 
-# %% ../nbs/01_problems.ipynb #9d8f8d31
+# %% ../nbs/01_problems.ipynb #b65b93d4
 @dataclass(frozen=True)
 class Source:
     "Where a benchmark comes from and how it is read."
@@ -69,7 +69,7 @@ class Source:
     licence: str # of the data
     note: str # what a report has to say beside a score
 
-# %% ../nbs/01_problems.ipynb #b65b93d4
+# %% ../nbs/01_problems.ipynb #c2a6d4bf
 BENCHMARKS = {
     'gsm8k': Source('openai/gsm8k', 'main',
         {'train': (('train',), 'gsm8k/train.jsonl'), 'test': (('test',), 'gsm8k/test.jsonl')},
@@ -86,7 +86,7 @@ BENCHMARKS = {
         'the training set of the SVAMP paper; it holds MultiArith whole and much of ASDiv: score neither after it'),
 }
 
-# %% ../nbs/01_problems.ipynb #03ac24f9
+# %% ../nbs/01_problems.ipynb #9df1945a
 def why_excluded(
     gold, # a gold answer, its unit taken off
 ) -> str: # '' where it is one number
@@ -101,7 +101,7 @@ def why_excluded(
     if not any(c.isdigit() for c in text): return 'words'
     return 'not written as one number'
 
-# %% ../nbs/01_problems.ipynb #8526dade
+# %% ../nbs/01_problems.ipynb #3698b97c
 @dataclass(frozen=True)
 class Benchmark:
     "The problems of one part of a benchmark, and the rows that are none."
@@ -121,7 +121,7 @@ class Benchmark:
         left = '; '.join(f'{n} {reason}' for reason, n in sorted(why.items())) or 'none'
         return f'**{self.name}/{self.split}** — {self.version} ({self.licence}; {self.origin})  \nexcluded: {left}'
 
-# %% ../nbs/01_problems.ipynb #6d0412c7
+# %% ../nbs/01_problems.ipynb #3b462531
 def _rows_from_folder(name, part, data) -> tuple:
     _, file = BENCHMARKS[name].parts[part]
     if not file:
@@ -146,7 +146,7 @@ def _rows_from_hub(name, part) -> tuple:
                               f'{e}); check the connection, or give a data folder laid out like data/problems') from e
     return rows, f'{source.hub}, {" + ".join(splits)}'
 
-# %% ../nbs/01_problems.ipynb #3b462531
+# %% ../nbs/01_problems.ipynb #6ba8326f
 def _nearest(word, words) -> str:
     from difflib import get_close_matches
     near = get_close_matches(str(word), words, 1, 0.3)
@@ -160,7 +160,7 @@ def _read_row(source, row, where):
     reason = why_excluded(gold) or ('' if question.strip() else 'no question')
     return question, parse_number(gold), meta, reason
 
-# %% ../nbs/01_problems.ipynb #6ba8326f
+# %% ../nbs/01_problems.ipynb #27c63c95
 def load_benchmark(
     name: str, # a key of `BENCHMARKS`
     split: str | None = None, # one of its parts; None: the one that is scored
@@ -183,7 +183,7 @@ def load_benchmark(
     version = f'{len(problems):,} of {len(rows):,} rows; {source.note}'
     return Benchmark(name, split, problems, excluded, version, source.licence, origin)
 
-# %% ../nbs/01_problems.ipynb #75462c38
+# %% ../nbs/01_problems.ipynb #93fda30b
 _GROUPED = re.compile(r'(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)')
 _DECIMAL = re.compile(r'(\d+)\.(\d+)')
 
@@ -196,7 +196,7 @@ def normalise(
     text = _DECIMAL.sub(lambda m: f'{m[1]}{"p" + m[2].rstrip("0") if m[2].strip("0") else ""}', text)
     return ''.join(c for c in text if c.isalnum())
 
-# %% ../nbs/01_problems.ipynb #5d8392d5
+# %% ../nbs/01_problems.ipynb #64e4611c
 def leakage(
     train, # problems that are trained on
     test, # problems that are scored

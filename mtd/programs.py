@@ -18,14 +18,14 @@ from pathlib import Path
 
 from .core import Outcome, parse_number
 
-# %% ../nbs/05_programs.ipynb #0c37037b
+# %% ../nbs/05_programs.ipynb #544dcad3
 STATUSES = ('ran', 'syntax', 'error', 'not_a_number', 'no_answer', 'unsupported', 'timeout', 'too_large', 'memory')
 LONGEST_PROGRAM = 20_000 # characters; a real solution has a few hundred
 LONGEST_OUTPUT = 10_000 # printed characters that are kept
 LONGEST_NUMBER = 1_000 # digits of an answer, above or below the fraction bar
 _LONGEST_LINE = 200_000 # bytes of one protocol line, either way
 
-# %% ../nbs/05_programs.ipynb #544dcad3
+# %% ../nbs/05_programs.ipynb #19754aa5
 _FENCE = re.compile(r'^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)', re.M | re.S)
 
 def unfence(
@@ -38,7 +38,7 @@ def unfence(
     python = [body for tag, body in blocks if tag.lower() in ('python', 'py', 'python3')]
     return textwrap.dedent((python or [blocks[0][1]])[0]).strip('\n')
 
-# %% ../nbs/05_programs.ipynb #86334468
+# %% ../nbs/05_programs.ipynb #e9861e82
 @dataclass(frozen=True)
 class Prepared:
     "A program made ready to run, and where its answer may stand."
@@ -63,7 +63,7 @@ def _callable_alone(node) -> bool: # a function that can be called with no argum
     a = node.args
     return len(a.posonlyargs) + len(a.args) == len(a.defaults) and all(d is not None for d in a.kw_defaults)
 
-# %% ../nbs/05_programs.ipynb #e9861e82
+# %% ../nbs/05_programs.ipynb #464b4d4d
 def _without_stars(source: str, tree) -> str: # `from math import *` becomes the names of math that the program uses
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
     for node in reversed(tree.body):
@@ -79,7 +79,7 @@ def _replace(source: str, node, new: str) -> str: # the text of one statement ex
     tail = [lines[node.end_lineno - 1][node.end_col_offset:]] + lines[node.end_lineno:]
     return b'\n'.join([*head[:-1], head[-1] + tail[0], *tail[1:]]).decode()
 
-# %% ../nbs/05_programs.ipynb #018ad8c2
+# %% ../nbs/05_programs.ipynb #c58def29
 def prepare(
     text: str, # what the model wrote
 ) -> Prepared:
@@ -99,7 +99,7 @@ def prepare(
     function = next((n.name for n in reversed(tree.body) if _callable_alone(n)), None)
     return Prepared(f'{source}\n{function}()' if function else f'{source}\nNone')
 
-# %% ../nbs/05_programs.ipynb #c58def29
+# %% ../nbs/05_programs.ipynb #96bfe22b
 def _printed(node): # the one value that a call of `print` shows, or None
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'print'): return None
     words = [a for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(node.args) > 1]
@@ -114,7 +114,7 @@ def _text_of(source: str, node) -> str: # one expression's text; of a slot in an
     if isinstance(node, ast.FormattedValue): return ast.unparse(ast.JoinedStr([node]))
     return ast.get_source_segment(source, node)
 
-# %% ../nbs/05_programs.ipynb #c0728532
+# %% ../nbs/05_programs.ipynb #2deb49d8
 def _read_value(value) -> Outcome | None: # None where there is no value
     if value is None: return None
     kind = type(value).__name__
@@ -130,7 +130,7 @@ def _read_value(value) -> Outcome | None: # None where there is no value
         return Outcome('too_large', detail=f'an answer of more than {LONGEST_NUMBER} digits')
     return Outcome('ran', number, text=shown)
 
-# %% ../nbs/05_programs.ipynb #629310ef
+# %% ../nbs/05_programs.ipynb #544e0017
 def _line(error, monty) -> str: # ` (line 3)`, the innermost line of the program
     frames = error.traceback() if isinstance(error, (monty.MontyRuntimeError, monty.MontySyntaxError)) else []
     return f' (line {frames[-1].line})' if frames else ''
@@ -145,7 +145,7 @@ def _missing(kind: str, message: str) -> bool: # would CPython have known this?
     if kind == 'AttributeError': return name.startswith('__')
     return 'not supported in this environment' in message
 
-# %% ../nbs/05_programs.ipynb #544e0017
+# %% ../nbs/05_programs.ipynb #110d5c57
 _ENDED = 'it asked for more than its memory limit, and its interpreter was ended'
 
 def _read_error(error, monty) -> Outcome: # what an exception of the interpreter means
@@ -163,7 +163,7 @@ def _read_error(error, monty) -> Outcome: # what an exception of the interpreter
     else: status = 'unsupported' if _missing(kind, message) else 'error'
     return Outcome(status, detail=said)
 
-# %% ../nbs/05_programs.ipynb #110d5c57
+# %% ../nbs/05_programs.ipynb #b96b5617
 def _parse(text: str) -> Prepared | Outcome: # an Outcome where there is nothing to run
     if len(text) > LONGEST_PROGRAM: return Outcome('too_large', detail=f'more than {LONGEST_PROGRAM} characters')
     try: return prepare(text)
@@ -174,7 +174,7 @@ def _parse(text: str) -> Prepared | Outcome: # an Outcome where there is nothing
     except (RecursionError, MemoryError): return Outcome('too_large', detail='nested too deeply to be parsed')
     except ValueError as e: return Outcome('syntax', detail=f'{type(e).__name__}: {str(e)[:200]}')
 
-# %% ../nbs/05_programs.ipynb #b96b5617
+# %% ../nbs/05_programs.ipynb #ff4e4c9e
 _NOON = datetime(2024, 1, 1, 12) # what a program reads on the clock
 _FROZEN = {'sleep': 'zero', 'random_start': {'seed': 0}, 'datetime': _NOON} # no verdict depends on its moment
 
@@ -199,7 +199,7 @@ def _run_one(pool, monty, text: str, timeout: float, memory: int) -> Outcome | N
     if found is None or (last is not None and last.ok): found = last
     return found or Outcome('no_answer', detail='it ran, and left no `ans`, result, return value or printed number')
 
-# %% ../nbs/05_programs.ipynb #01270278
+# %% ../nbs/05_programs.ipynb #51501d01
 def _serve(lock: bool): # the worker's main: requests on stdin, replies on what was stdout
     import pydantic_monty as monty
     for name in (*_OPEN_MODULES, 'unicodedata', 'encodings.unicode_escape', 'encodings.raw_unicode_escape'):
@@ -226,14 +226,14 @@ def _serve(lock: bool): # the worker's main: requests on stdin, replies on what 
         send(id=ask['id'], status=out.status, answer=answer, detail=out.detail, text=out.text)
         if out.detail == _ENDED: return
 
-# %% ../nbs/05_programs.ipynb #51501d01
+# %% ../nbs/05_programs.ipynb #000e1e4d
 def _binary() -> str | None: # the interpreter's own program; None where it stands in no usual place
     name = 'monty.exe' if sys.platform == 'win32' else 'monty'
     schemes = {sysconfig.get_default_scheme(), f'{os.name}_user'} & set(sysconfig.get_scheme_names())
     folders = [sysconfig.get_path('scripts', scheme) for scheme in sorted(schemes)]
     return next((str(Path(f)/name) for f in folders if (Path(f)/name).is_file()), None)
 
-# %% ../nbs/05_programs.ipynb #e52fc4f8
+# %% ../nbs/05_programs.ipynb #9cbff162
 def _limit_self(address_space: int = 2 << 30) -> list: # rlimits, where the system has them
     try: import resource
     except ImportError: return []
@@ -250,7 +250,7 @@ def _stay_single(pid: int): # a worker that is ready, and its interpreter, start
         for each in (pid, *children): resource.prlimit(each, resource.RLIMIT_NPROC, (0, 0))
     except OSError: pass
 
-# %% ../nbs/05_programs.ipynb #9cbff162
+# %% ../nbs/05_programs.ipynb #925d392b
 def _shut_files(binary: str | None) -> list: # Landlock: of the file system, only what starts the interpreter
     if not sys.platform.startswith('linux'): return []
     import ctypes
@@ -274,7 +274,7 @@ def _shut_files(binary: str | None) -> list: # Landlock: of the file system, onl
     os.close(ruleset)
     return ['no_new_privs'] + ['landlock'] * done
 
-# %% ../nbs/05_programs.ipynb #925d392b
+# %% ../nbs/05_programs.ipynb #2b0c8f22
 _REFUSED = { # by machine, calls answered with EPERM: sockets, signals, tracing, sessions, mounts, namespaces, modules
     'x86_64': (0xC000003E, (41, 42, 49, 50, 62, 101, 109, 112, 129, 155, 161, 165, 166, 169, 175, 200, 234, 246, 248,
                             249, 250, 272, 297, 298, 304, 308, 310, 311, 313, 321, 323, 424, 425, 434, 438)),
@@ -297,7 +297,7 @@ def _shut_calls() -> list: # seccomp: a filter of BPF instructions, inherited by
     libc = ctypes.CDLL(None, use_errno=True)
     return ['seccomp'] if libc.prctl(22, 2, ctypes.c_char_p(filter), 0, 0) == 0 else []
 
-# %% ../nbs/05_programs.ipynb #95d44a54
+# %% ../nbs/05_programs.ipynb #50f07d5f
 def _launch(folder: str, lock: bool): # a fresh interpreter that knows nothing of this one but where two packages are
     homes = sorted({str(Path(find_spec(m).origin).resolve().parent.parent) for m in ('mtd', 'pydantic_monty')})
     code = f'import sys; sys.path[:0] = {homes!r}; from mtd.programs import _serve; _serve({lock})'
@@ -306,7 +306,7 @@ def _launch(folder: str, lock: bool): # a fresh interpreter that knows nothing o
     return subprocess.Popen([sys.executable, '-I', '-W', 'ignore', '-c', code], stdin=pipe, stdout=pipe,
                             stderr=subprocess.DEVNULL, cwd=folder, env=env, start_new_session=True)
 
-# %% ../nbs/05_programs.ipynb #50f07d5f
+# %% ../nbs/05_programs.ipynb #04551b4e
 class _Worker: # one process of ours
     def __init__(self, lock: bool = True):
         self.folder, self.owner = tempfile.mkdtemp(prefix='mtd-programs-'), os.getpid()
@@ -339,7 +339,7 @@ class _Worker: # one process of ours
         try: os.killpg(self.process.pid, 9)
         except (AttributeError, ProcessLookupError, PermissionError): self.process.kill()
 
-# %% ../nbs/05_programs.ipynb #04551b4e
+# %% ../nbs/05_programs.ipynb #a5ae7773
 def _close(worker): # stop it and leave nothing
     worker.stop(); worker.process.wait()
     for pipe in (worker.process.stdin, worker.process.stdout):
@@ -358,7 +358,7 @@ def _check_reply(reply, expected: int) -> Outcome | None: # a reply is believed 
     if not isinstance(answer, str) or len(answer) > 2 * LONGEST_NUMBER + 3 or not _EXACT.fullmatch(answer): return None
     return Outcome('ran', Fraction(answer), detail, text)
 
-# %% ../nbs/05_programs.ipynb #91a32b3c
+# %% ../nbs/05_programs.ipynb #3f5f263d
 _idle, _idle_lock, _lockable = [], threading.Lock(), [True]
 
 def _take() -> _Worker: # an idle worker of this process, else a new one
@@ -386,7 +386,7 @@ def close_workers():
     with _idle_lock: mine, _idle[:] = [w for w in _idle if w.owner == os.getpid()], []
     for worker in mine: _close(worker)
 
-# %% ../nbs/05_programs.ipynb #3f5f263d
+# %% ../nbs/05_programs.ipynb #9afdd318
 atexit.register(close_workers)
 
 def layers() -> tuple: # names, from the innermost out
@@ -395,7 +395,7 @@ def layers() -> tuple: # names, from the innermost out
     try: return worker.layers
     finally: _give(worker)
 
-# %% ../nbs/05_programs.ipynb #fbaf8a03
+# %% ../nbs/05_programs.ipynb #8adeb40e
 _GRACE = 0.5 # seconds past a program's own limit before its worker is stopped from outside
 
 class _Job: # one call of run_all
@@ -418,7 +418,7 @@ class _Job: # one call of run_all
             elif i in self.tried: self.outcomes[i] = Outcome('error', detail='the interpreter crashed, twice')
             else: self.tried.add(i); self.again.append(i)
 
-# %% ../nbs/05_programs.ipynb #8adeb40e
+# %% ../nbs/05_programs.ipynb #74591e04
 def _watch(threads, busy): # stops each worker that is past its deadline, until the work is done
     while alive := [t for t in threads if t.is_alive()]:
         alive[0].join(0.05)
@@ -429,7 +429,7 @@ def _watch(threads, busy): # stops each worker that is past its deadline, until 
                     worker.late = True
                     worker.stop()
 
-# %% ../nbs/05_programs.ipynb #74591e04
+# %% ../nbs/05_programs.ipynb #143d0010
 _AHEAD, _AHEAD_SIZE = 8, 8_000 # programs, and characters of them, that wait in a worker's pipe while it computes
 
 def _work(job): # one thread, one worker: keep it fed, read its verdicts in order, replace it when it ends
@@ -460,7 +460,7 @@ def _work(job): # one thread, one worker: keep it fed, read its verdicts in orde
             job.busy.remove(worker)
             _close(worker) if sent else _give(worker)
 
-# %% ../nbs/05_programs.ipynb #143d0010
+# %% ../nbs/05_programs.ipynb #f2336e1d
 def run_all(
     texts, # programs as a model wrote them
     workers: int = 2, # processes at work
@@ -483,7 +483,7 @@ def run_all(
     if job.failures: raise job.failures[0]
     return job.outcomes
 
-# %% ../nbs/05_programs.ipynb #f2336e1d
+# %% ../nbs/05_programs.ipynb #dab8aade
 def run_program(
     text: str, # one program as a model wrote it
     timeout: float = 2.0, # seconds it may compute

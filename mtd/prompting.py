@@ -12,7 +12,7 @@ from importlib import import_module
 
 from .core import Outcome, find_file, read_jsonl
 
-# %% ../nbs/02_prompting.ipynb #8c5c137a
+# %% ../nbs/02_prompting.ipynb #f70202af
 @dataclass(frozen=True)
 class Thought:
     "One language in which a solution can be written."
@@ -23,7 +23,7 @@ class Thought:
     demonstrations: str # project file of worked examples: question, answer, thought
     executor: str # dotted name of a function `list[str] -> list[Outcome]`
 
-# %% ../nbs/02_prompting.ipynb #f70202af
+# %% ../nbs/02_prompting.ipynb #94f66165
 THOUGHTS = {t.name: t for t in (
     Thought('cot', 'Chain of Thought', "Let's think step by step.",
             'Solve the word problem in short sentences, one arithmetic step each. End with "The answer is N.", N a plain number.',
@@ -44,7 +44,7 @@ def find_thought(
     if name in THOUGHTS: return THOUGHTS[name]
     raise ValueError(f'no thought is called {name!r}; there are {", ".join(THOUGHTS)} (add a row to mtd.prompting.THOUGHTS for another)')
 
-# %% ../nbs/02_prompting.ipynb #3fd76df8
+# %% ../nbs/02_prompting.ipynb #49357f33
 def student_input(
     thought: str, # a key of `THOUGHTS`
     question: str, # the word problem
@@ -52,7 +52,7 @@ def student_input(
     "The student's prompt for one question and one thought (the format published by the first author)."
     return f'Question: {question.strip()}\n{find_thought(thought).instruction}\n'
 
-# %% ../nbs/02_prompting.ipynb #add664fc
+# %% ../nbs/02_prompting.ipynb #de516cb2
 _demonstrations = {}
 
 def demonstrations(
@@ -78,7 +78,7 @@ def teacher_messages(
                      {'role': 'assistant', 'content': demo['thought']}]
     return messages + [{'role': 'user', 'content': student_input(thought, question)}]
 
-# %% ../nbs/02_prompting.ipynb #75dee58d
+# %% ../nbs/02_prompting.ipynb #dc02d739
 def executor(
     thought: str, # a key of `THOUGHTS`
 ) -> Callable: # a function `list[str] -> list[Outcome]`

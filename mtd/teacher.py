@@ -7,7 +7,7 @@ __all__ = ['Request', 'endpoint_identity', 'make_requests', 'Completion', 'Answe
            'load_prices', 'usage_cost', 'estimate_cost', 'ask_lab', 'recorded', 'annotations']
 
 # %% ../nbs/03_teacher.ipynb #60e920fd
-import asyncio, hashlib, json, sqlite3, threading, time
+import asyncio, json, re, sqlite3, threading, time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from .core import digest, find_file, read_jsonl, same_answer
 
-# %% ../nbs/03_teacher.ipynb #4e988c1c
+# %% ../nbs/03_teacher.ipynb #77f0722a
 @dataclass(frozen=True)
 class Request:
     "One question to a teacher, with everything that determines the answer."
@@ -40,20 +40,20 @@ class Request:
         "The SHA-256 under which the answer is stored."
         return digest({'endpoint': endpoint, 'sample': self.sample} | self.body(), length=64)
 
-# %% ../nbs/03_teacher.ipynb #aa7645dc
+# %% ../nbs/03_teacher.ipynb #b64a2c18
 def endpoint_identity(
     base_url: str, # e.g. `https://api.openai.com/v1/`
 ) -> str: # e.g. `https://api.openai.com/v1`
     "The base URL in one normal form, without credentials, query or default port; `ValueError` if it is none."
     parts = urlsplit(str(base_url).strip())
     if parts.scheme.lower() not in ('http', 'https') or not parts.hostname:
-        raise ValueError(f'{parts.hostname or base_url!r} is no base URL; it looks like https://api.openai.com/v1 or http://127.0.0.1:8000/v1')
+        raise ValueError(f'{parts.hostname or base_url!r} is no base URL; one looks like https://api.openai.com/v1')
     scheme, host, path = parts.scheme.lower(), parts.hostname.lower(), parts.path.rstrip('/')
     if ':' in host: host = f'[{host}]'
     port = '' if parts.port in (None, {'http': 80, 'https': 443}[scheme]) else f':{parts.port}'
     return f'{scheme}://{host}{port}{path}'
 
-# %% ../nbs/03_teacher.ipynb #5197703c
+# %% ../nbs/03_teacher.ipynb #e08a9db5
 def make_requests(
     problems: list, # `Problem`s
     thoughts, # names from `mtd.prompting.THOUGHTS`
@@ -71,7 +71,7 @@ def make_requests(
             requests += [Request(problem.id, thought, messages, model, sample=i, **sampling) for i in range(samples)]
     return requests
 
-# %% ../nbs/03_teacher.ipynb #f3f69080
+# %% ../nbs/03_teacher.ipynb #d6bb9ade
 @dataclass(frozen=True)
 class Completion:
     "One answer of a teacher, not yet executed."
@@ -85,7 +85,7 @@ class Completion:
     usage: dict = field(default_factory=dict) # `prompt_tokens`, `completion_tokens`; empty where nothing was bought
     model: str = '' # who answered
 
-# %% ../nbs/03_teacher.ipynb #d6bb9ade
+# %% ../nbs/03_teacher.ipynb #3d2fff89
 @dataclass(frozen=True)
 class Answers:
     "What a source of completions returns; iterates over the completions."
@@ -100,11 +100,12 @@ class Answers:
 
     def _repr_markdown_(self):
         kinds = Counter(c.thought for c in self.completions)
-        said = f'{len(self)} completions (' + ', '.join(f'{k}: {n}' for k, n in sorted(kinds.items())) + f'), {len(self.failures)} failures'
-        rows = [f'| {t} | {str(reason).replace("|", "/")[:200]} | {n} |' for (t, reason), n in self.reasons().most_common(8)]
-        return said + ('\n\n| thought | why it failed | times |\n|---|---|---|\n' + '\n'.join(rows) if rows else '')
+        each = ', '.join(f'{k}: {n}' for k, n in sorted(kinds.items()))
+        said = f'{len(self)} completions ({each}), {len(self.failures)} failures'
+        rows = [f'| {t} | {reason.replace("|", "/")[:200]} | {n} |' for (t, reason), n in self.reasons().most_common(8)]
+        return '\n'.join([said, '', '| thought | why it failed | times |', '|---|---|---|', *rows] if rows else [said])
 
-# %% ../nbs/03_teacher.ipynb #18b95f68
+# %% ../nbs/03_teacher.ipynb #ea6f5ead
 _COLUMNS = ('key', 'endpoint', 'model', 'problem_id', 'thought', 'sample', 'request', 'response', 'text', 'refusal',
             'finish_reason', 'usage', 'created')
 _SCHEMA = """CREATE TABLE IF NOT EXISTS completions (
@@ -127,7 +128,7 @@ def _open_database(path, patience=30.):
             db.close()
             raise ValueError(f'{path} is no store of completions ({e}); move it away, or give another path') from None
 
-# %% ../nbs/03_teacher.ipynb #ea6f5ead
+# %% ../nbs/03_teacher.ipynb #bc117f8f
 class Store:
     "Completions on disk, one row each, safe against a kill; several processes may share the file."
     def __init__(self,
@@ -145,27 +146,27 @@ class Store:
         with self._lock:
             self._db.execute('BEGIN IMMEDIATE')
             try:
-                self._db.executemany(f'INSERT OR IGNORE INTO completions VALUES ({marks})', [[r[c] for c in _COLUMNS] for r in rows])
+                values = [[r[c] for c in _COLUMNS] for r in rows]
+                self._db.executemany(f'INSERT OR IGNORE INTO completions VALUES ({marks})', values)
                 self._db.execute('COMMIT')
             except BaseException:
                 self._db.execute('ROLLBACK')
                 raise
 
-    def __len__(self):
-        with self._lock: return self._db.execute('SELECT count(*) FROM completions').fetchone()[0]
-
-    def __contains__(self, key): return bool(self._find([key], 'key'))
     def close(self): self._db.close()
+    def __len__(self): return self._count()
+    def __contains__(self, key): return bool(self._find([key], 'key'))
     def __enter__(self): return self
     def __exit__(self, *error): self.close()
 
-# %% ../nbs/03_teacher.ipynb #c7a5f3b3
+# %% ../nbs/03_teacher.ipynb #85e0fee9
 def _find(self, keys, columns):
     rows, keys = [], list(dict.fromkeys(keys))
     with self._lock:
         for i in range(0, len(keys), 500):
             some = keys[i:i + 500]
-            rows += self._db.execute(f'SELECT {columns} FROM completions WHERE key IN ({",".join("?" * len(some))})', some).fetchall()
+            marks = ','.join('?' * len(some))
+            rows += self._db.execute(f'SELECT {columns} FROM completions WHERE key IN ({marks})', some).fetchall()
     return rows
 
 def _get(self, keys: list) -> dict:
@@ -177,9 +178,12 @@ def _has(self, keys: list) -> set:
     "Those of `keys` that are stored."
     return {row[0] for row in self._find(keys, 'key')}
 
-Store._find, Store.get, Store.has = _find, _get, _has
+def _count(self):
+    with self._lock: return self._db.execute('SELECT count(*) FROM completions').fetchone()[0]
 
-# %% ../nbs/03_teacher.ipynb #b680db95
+Store._find, Store._count, Store.get, Store.has = _find, _count, _get, _has
+
+# %% ../nbs/03_teacher.ipynb #17428379
 def _stored_row(request, key, endpoint, raw, secret):
     "The row for one raw response; `ValueError` if it is no completion."
     if len(secret) >= 16: raw = raw.replace(secret, '[api key]') # a short one is no secret, and may be a word
@@ -187,15 +191,17 @@ def _stored_row(request, key, endpoint, raw, secret):
         response = json.loads(raw)
         choice = response['choices'][0]
         message, usage = choice['message'], response.get('usage') or {}
-        text, refusal = (('' if message.get(k) is None else message[k]).encode('utf-8', 'replace').decode() for k in ('content', 'refusal'))
+        text, refusal = (('' if message.get(k) is None else message[k]).encode('utf-8', 'replace').decode()
+                         for k in ('content', 'refusal'))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise ValueError(f'the response is no chat completion: {raw[:120]!r}') from None
     usage = {k: v for k, v in usage.items() if isinstance(v, int)}
     return dict(key=key, endpoint=endpoint, model=request.model, problem_id=request.problem_id, thought=request.thought,
                 sample=request.sample, request=json.dumps(request.body(), ensure_ascii=False), response=raw,
-                text=text, refusal=refusal, finish_reason=str(choice.get('finish_reason') or ''), usage=json.dumps(usage), created=time.time())
+                text=text, refusal=refusal, finish_reason=str(choice.get('finish_reason') or ''),
+                usage=json.dumps(usage), created=time.time())
 
-# %% ../nbs/03_teacher.ipynb #46efbcc2
+# %% ../nbs/03_teacher.ipynb #49e645d5
 async def _commit_in_groups(queue, store):
     while True:
         group = [await queue.get()]
@@ -206,7 +212,7 @@ async def _commit_in_groups(queue, store):
         for _, done in group:
             if not done.done(): done.set_exception(failed) if failed else done.set_result(None)
 
-# %% ../nbs/03_teacher.ipynb #c6c7990e
+# %% ../nbs/03_teacher.ipynb #c62fe67b
 class TeacherError(RuntimeError):
     "The endpoint answers nothing; `failures` holds what was tried. What was bought before is in the store."
     def __init__(self, message, failures=()):
@@ -224,13 +230,23 @@ def _reason(error, timeout, secret):
     else: said = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
     return said.replace(secret, '[api key]') if len(secret) >= 8 else said
 
-# %% ../nbs/03_teacher.ipynb #c718164c
+# %% ../nbs/03_teacher.ipynb #7b41b114
+@dataclass
 class _Run:
-    def __init__(self, missing, store, base_url, api_key, endpoint, timeout, give_up_after, concurrency, answered, progress):
-        self.waiting, self.failures, self.in_a_row, self.stopped = deque(missing.items()), {}, 0, False
-        self.store, self.base_url, self.api_key, self.endpoint, self.timeout = store, base_url, api_key, endpoint, timeout
-        self.give_up_after, self.concurrency, self.answered, self.bar = give_up_after, concurrency, answered, progress
-        self.last = ''
+    waiting: deque # (key, request) not asked yet
+    store: Store
+    base_url: str
+    api_key: str
+    endpoint: str
+    concurrency: int
+    timeout: float
+    give_up_after: int
+    answered: int # how many of the requests have an answer, those of earlier runs included
+    bar: object # progress
+    failures: dict = field(default_factory=dict) # key -> reason
+    in_a_row: int = 0 # failures since the last answer
+    last: str = '' # the last reason
+    stopped: bool = False # nothing more is asked
 
     def succeeded(self):
         self.answered, self.in_a_row = self.answered + 1, 0
@@ -244,7 +260,7 @@ class _Run:
         limit = self.give_up_after + (self.concurrency if self.answered else 0)
         if self.in_a_row >= limit: self.stopped = True
 
-# %% ../nbs/03_teacher.ipynb #7b41b114
+# %% ../nbs/03_teacher.ipynb #70151c8e
 async def _work(run, client, queue):
     "One worker: take a request, ask, wait until the answer is committed, count it; until nothing waits."
     loop = asyncio.get_running_loop()
@@ -253,8 +269,9 @@ async def _work(run, client, queue):
         if key in run.store: # another process that shares the store was faster
             run.succeeded(); continue
         try:
-            body = request.body() # as extra_body it is sent as it is; as arguments the client would walk through every message first
-            raw = await client.chat.completions.with_raw_response.create(model=request.model, messages=[], extra_body=body)
+            ask = client.chat.completions.with_raw_response.create
+            # sent as it is; as an argument, the client would first walk through every message
+            raw = await ask(model=request.model, messages=[], extra_body=request.body())
             row = _stored_row(request, key, run.endpoint, raw.text, run.api_key)
         except Exception as e:
             run.failed(key, request, e); continue
@@ -263,17 +280,18 @@ async def _work(run, client, queue):
         await done
         run.succeeded()
 
-# %% ../nbs/03_teacher.ipynb #70151c8e
+# %% ../nbs/03_teacher.ipynb #0b7d47e7
 async def _ask_all(run, retries):
     "Ask everything that waits, by bounded workers; what was received is committed even when the run is cancelled."
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
-    local = urlsplit(run.base_url).hostname in ('127.0.0.1', 'localhost', '::1') # no proxy stands between us and ourselves
-    http = DefaultAsyncHttpxClient(trust_env=False) if local else DefaultAsyncHttpxClient()
+    local = urlsplit(run.base_url).hostname in ('127.0.0.1', 'localhost', '::1')
+    http = DefaultAsyncHttpxClient(trust_env=not local) # no proxy stands between this machine and itself
     limit = Timeout(run.timeout, connect=min(5., run.timeout))
     queue = asyncio.Queue()
-    async with AsyncOpenAI(base_url=run.base_url, api_key=run.api_key, timeout=limit, max_retries=retries, http_client=http) as client:
-        writer = asyncio.create_task(_commit_in_groups(queue, run.store))
-        workers = [asyncio.create_task(_work(run, client, queue)) for _ in range(min(run.concurrency, len(run.waiting)))]
+    how = dict(base_url=run.base_url, api_key=run.api_key, timeout=limit, max_retries=retries, http_client=http)
+    async with AsyncOpenAI(**how) as client:
+        writer, n = asyncio.create_task(_commit_in_groups(queue, run.store)), min(run.concurrency, len(run.waiting))
+        workers = [asyncio.create_task(_work(run, client, queue)) for _ in range(n)]
         try: await asyncio.gather(*workers)
         finally:
             for task in (*workers, writer): task.cancel()
@@ -281,7 +299,7 @@ async def _ask_all(run, retries):
             left = [queue.get_nowait()[0] for _ in range(queue.qsize())]
             if left: run.store.put(left)
 
-# %% ../nbs/03_teacher.ipynb #3eb684a0
+# %% ../nbs/03_teacher.ipynb #aae3a23e
 def _in_own_thread(coroutine):
     "Run a coroutine to its end in a thread with its own event loop; an interrupt cancels it."
     loop, ended = asyncio.new_event_loop(), {}
@@ -304,7 +322,7 @@ def _in_own_thread(coroutine):
     if 'error' in ended: raise ended['error']
     return ended.get('result')
 
-# %% ../nbs/03_teacher.ipynb #058f5ac3
+# %% ../nbs/03_teacher.ipynb #29aa2f65
 def _answers(requests, keys, rows, failures, source):
     "Requests and stored rows, joined by key and never by position."
     completions, failed = [], []
@@ -320,13 +338,13 @@ def _answers(requests, keys, rows, failures, source):
         failed.append(dict(problem_id=request.problem_id, thought=request.thought, sample=request.sample, reason=why))
     return Answers(completions, failed)
 
-# %% ../nbs/03_teacher.ipynb #29aa2f65
+# %% ../nbs/03_teacher.ipynb #4d989528
 def complete(
     requests: list, # `Request`s; identical ones are asked once
     store: Store, # where answers are kept
     base_url: str, # e.g. `https://api.openai.com/v1`
     api_key: str, # never stored; `'none'` for a server that wants none
-    endpoint: str | None = None, # identity in the key; None: the base URL. The embedded teacher has its own, `LabTeacher.endpoint`
+    endpoint: str | None = None, # identity in the key, e.g. `LabTeacher.endpoint`; None: the base URL
     concurrency: int = 32, # requests on the way at a time, and the most a kill can lose
     timeout: float = 60., # seconds for one answer
     retries: int = 2, # further attempts at what is worth retrying
@@ -334,32 +352,39 @@ def complete(
     source: str = 'endpoint', # what `Completion.source` shall say
     progress: bool = True, # a bar on stderr
 ) -> Answers: # in the order of `requests`
-    "Ask an OpenAI-compatible endpoint for what the store lacks; `TeacherError` if it answers nothing, `ValueError` on a bad URL or key."
+    "Ask an endpoint for what the store lacks; `TeacherError` if it answers nothing, `ValueError` for a bad URL or key."
     requests, endpoint = list(requests), endpoint or endpoint_identity(base_url)
     keys = [r.key(endpoint) for r in requests]
     stored = store.has(keys)
     missing = {k: r for k, r in zip(keys, requests) if k not in stored}
-    failures = _buy(missing, store, base_url, api_key, endpoint, concurrency, timeout, retries, give_up_after, progress,
-                    len(stored)) if missing else {}
+    run = _Run(deque(missing.items()), store, base_url, api_key, endpoint, concurrency, timeout, give_up_after,
+               len(stored), None)
+    failures = _buy(run, missing, retries, progress) if missing else {}
     return _answers(requests, keys, store.get(keys), failures, source)
 
-# %% ../nbs/03_teacher.ipynb #4d989528
-def _buy(missing, store, base_url, api_key, endpoint, concurrency, timeout, retries, give_up_after, progress, stored):
+# %% ../nbs/03_teacher.ipynb #04bdbd03
+def _buy(run, missing, retries, progress) -> dict: # key -> why it failed
     from tqdm import tqdm
-    url = endpoint_identity(base_url)
-    if not api_key: raise ValueError(f'there is no API key for {url}; pass api_key, or \'none\' if the server wants none')
-    if concurrency < 1 or give_up_after < 1: raise ValueError(f'concurrency={concurrency}, give_up_after={give_up_after}: both are at least 1')
-    with tqdm(total=len(missing), desc='teacher', disable=not progress) as bar:
-        run = _Run(missing, store, base_url, api_key, endpoint, timeout, give_up_after, concurrency, stored, bar)
+    url = endpoint_identity(run.base_url)
+    if not run.api_key:
+        raise ValueError(f"there is no API key for {url}; pass api_key, or 'none' if the server wants none")
+    if run.concurrency < 1 or run.give_up_after < 1:
+        raise ValueError(f'concurrency={run.concurrency}, give_up_after={run.give_up_after}: both are at least 1')
+    with tqdm(total=len(missing), desc='teacher', disable=not progress) as run.bar:
         _in_own_thread(_ask_all(run, retries))
-    if run.stopped or (run.failures and not run.answered and all('no connection' in r or 'HTTP 40' in r for r in run.failures.values())):
-        rows = [dict(problem_id=missing[k].problem_id, thought=missing[k].thought, reason=r) for k, r in run.failures.items()]
-        raise TeacherError(f'{url} answers nothing: {run.in_a_row} requests in a row failed, the last with: {run.last}. '
-                           f'Check that the server runs, the base URL, the API key and the model {next(iter(missing.values())).model!r}, then run again: '
-                           f'the {len(store)} completions in {store.path.name} stay and are not bought again', rows)
-    return run.failures
+    refused_all = run.failures and not run.answered and all(r.startswith(_HOPELESS) for r in run.failures.values())
+    if not run.stopped and not refused_all: return run.failures
+    rows = [dict(problem_id=missing[k].problem_id, thought=missing[k].thought, reason=why)
+            for k, why in run.failures.items()]
+    model = next(iter(missing.values())).model
+    raise TeacherError(
+        f'{url} answers nothing: {run.in_a_row} requests in a row failed, the last with: {run.last.rstrip(".")}. '
+        f'Check that the server runs, the base URL, the API key and the model {model!r}, then run again: '
+        f'the {len(run.store)} completions in {run.store.path.name} stay and are not bought again', rows)
 
-# %% ../nbs/03_teacher.ipynb #e492239e
+_HOPELESS = ('no connection', 'HTTP 401', 'HTTP 403', 'HTTP 404') # no other request would fare better
+
+# %% ../nbs/03_teacher.ipynb #0d7fc120
 @dataclass(frozen=True)
 class Cost:
     "Tokens and dollars of a set of completions or requests."
@@ -371,8 +396,8 @@ class Cost:
 
     def _repr_markdown_(self):
         price = 'no price' if self.dollars is None else f'${self.dollars:,.4f}'
-        return (f'{self.completions:,} completions, {self.prompt_tokens:,} tokens in, {self.completion_tokens:,} tokens out: '
-                f'**{price}** ({self.note})')
+        tokens = f'{self.prompt_tokens:,} tokens in, {self.completion_tokens:,} tokens out'
+        return f'{self.completions:,} completions, {tokens}: **{price}** ({self.note})'
 
 def load_prices(
     path=None, # None: the project's `data/prices.json`
@@ -380,17 +405,17 @@ def load_prices(
     "The price table."
     return json.loads(Path(path or find_file('data/prices.json')).read_text(encoding='utf-8'))
 
-# %% ../nbs/03_teacher.ipynb #0d7fc120
+# %% ../nbs/03_teacher.ipynb #13ce12ad
 def _cost(counts, prices, what):
     "`counts`: model -> [completions, tokens in, tokens out]."
     models, total, unknown = prices['models'], 0., []
     for model, (_, read, written) in counts.items():
-        price = models.get(model) or models.get(model[:-11] if model[-11:].count('-') == 3 and model[-10:].replace('-', '').isdigit() else model)
+        price = models.get(model) or models.get(re.sub(r'-\d{4}-\d{2}-\d{2}$', '', model)) # a dated snapshot
         if price is None: unknown.append(model)
         else: total += (read * price[0] + written * price[1]) / 1e6
     n, read, written = (sum(c[i] for c in counts.values()) for i in range(3))
     note = f'{what}; prices read on {prices["read_on"]}'
-    if unknown: note = f'{what}; tokens only: {", ".join(unknown)} not in the price table data/prices.json, add it there'
+    if unknown: note = f'{what}; tokens only: {", ".join(unknown)} has no price, add it to data/prices.json'
     return Cost(n, read, written, None if unknown else round(total, 6), note)
 
 def usage_cost(
@@ -405,7 +430,7 @@ def usage_cost(
         for i, n in enumerate((1, c.usage.get('prompt_tokens', 0), c.usage.get('completion_tokens', 0))): entry[i] += n
     return _cost(counts, prices or load_prices(), 'as the server counted')
 
-# %% ../nbs/03_teacher.ipynb #13ce12ad
+# %% ../nbs/03_teacher.ipynb #88af5315
 def estimate_cost(
     requests: list, # `Request`s
     prices: dict | None = None, # None: `load_prices()`
@@ -422,7 +447,7 @@ def estimate_cost(
         for i, n in enumerate((1, -(-read // 4), r.max_tokens)): entry[i] += n
     return _cost(counts, prices or load_prices(), 'estimated: 4 characters a token, answers at most max_tokens')
 
-# %% ../nbs/03_teacher.ipynb #4b9a62b7
+# %% ../nbs/03_teacher.ipynb #9673b481
 def ask_lab(
     requests: list, # `Request`s for the model `lab-teacher-1`
     store: Store, # where answers are kept
@@ -438,7 +463,7 @@ def ask_lab(
     with LabTeacher(slip_rate, seed) as teacher:
         return complete(requests, store, teacher.base_url, 'none', endpoint=endpoint, source='lab_teacher', **how)
 
-# %% ../nbs/03_teacher.ipynb #7589748e
+# %% ../nbs/03_teacher.ipynb #11450d3c
 def recorded(
     path, # JSON Lines with `question`, `completion` and perhaps `gold`
     problems: list, # `Problem`s
@@ -451,7 +476,7 @@ def recorded(
     for p in problems: asked.setdefault(normalise(p.question), []).append(p)
     for i, row in enumerate(read_jsonl(path), 1):
         if not all(isinstance(row, dict) and isinstance(row.get(k), str) for k in ('question', 'completion')):
-            raise ValueError(f'{path}, row {i}: a text question and a text completion are needed; is this a file of recorded completions?')
+            raise ValueError(f'{path}, row {i}: a question and a completion are needed, both texts; mend the file')
         partners = asked.get(normalise(row['question']), [])
         agree = [p for p in partners if row.get('gold') is None or same_answer(str(row['gold']), p.answer)]
         for p in agree: found.setdefault(p.id, []).append(row['completion'])
@@ -461,12 +486,14 @@ def recorded(
     return _joined(problems, found, failures, thought, source, path.name)
 
 def _joined(problems, found, failures, thought, source, name):
-    completions = [Completion(digest([source, name, p.question, thought, k, text], length=64), p.id, thought, source, k, text)
+    key = lambda p, k, text: digest([source, name, p.question, thought, k, text], length=64)
+    completions = [Completion(key(p, k, text), p.id, thought, source, k, text)
                    for p in problems for k, text in enumerate(found.get(p.id, []))]
-    failures += [dict(problem_id=p.id, thought=thought, reason='no recorded completion') for p in problems if p.id not in found]
+    silent = [p.id for p in problems if p.id not in found]
+    failures += [dict(problem_id=i, thought=thought, reason='no recorded completion') for i in silent]
     return Answers(completions, failures)
 
-# %% ../nbs/03_teacher.ipynb #625c38e1
+# %% ../nbs/03_teacher.ipynb #cf1f48c5
 def annotations(
     problems: list, # `Problem`s with a human solution in `meta['solution']`
     thoughts=('cot', 'pot', 'eot'), # the thoughts wanted
@@ -480,6 +507,8 @@ def annotations(
         made = annotate(p.question, solution, p.answer) if solution else None
         for thought in thoughts:
             text = made.thoughts.get(thought) if made else None
-            if text: completions.append(Completion(digest([source, p.question, solution, thought], length=64), p.id, thought, source, 0, text))
-            else: failures.append(dict(problem_id=p.id, thought=thought, reason=made.reasons.get(thought, 'not made') if made else 'no human solution'))
+            key = digest([source, p.question, solution, thought], length=64)
+            why = made.reasons.get(thought, 'not made') if made else 'no human solution'
+            if text: completions.append(Completion(key, p.id, thought, source, 0, text))
+            else: failures.append(dict(problem_id=p.id, thought=thought, reason=why))
     return Answers(completions, failures)

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from mtd.annotations import Annotation, annotate, computes, known_number, number_text, parse_expression, read_marks, stated_numbers
+from mtd.annotations import Annotation, annotate, computes, known_number, parse_expression, read_marks, stated_numbers
 from mtd.chains import read_answers
 from mtd.core import find_file, parse_number, same_answer
 from mtd.equations import solve_all
@@ -43,9 +43,6 @@ def test_only_arithmetic_is_read(bad):
     try: tree = parse_expression(bad)
     except ValueError as e: assert 'arithmetic' in str(e)
     else: raise AssertionError(f'{bad!r} was read as {tree}')
-
-
-def test_number_text(): assert [number_text(x) for x in (24, Fraction(5, 2), Fraction(7, 3), Fraction(-1, 20))] == ['24', '2.5', '7/3', '-0.05']
 
 
 def own(part): return load_benchmark('gsm8k', part, data=OWN).problems
@@ -86,6 +83,12 @@ def test_percent_is_computed_from_the_percentage():
     p = own('train')[1]
     pot = annotate(p.question, p.meta['solution'], p.answer).thoughts['pot']
     assert '40 * 0.01' in pot and not re.search(r'\b100\b', pot), 'a step gives 100, so no literal 100 may stand there'
+
+
+def test_two_hundreds_in_one_step():
+    q = 'Alicia has 20 gums and Pedro 4 times as many. They put them in a bowl and take out 40% of them. How many do they take out?'
+    pot = annotate(q, 'Pedro has 4*20=<<4*20=80>>80.\nTogether 20+80=<<20+80=100>>100 gums.\nThey take 40/100*100=<<40/100*100=40>>40.', 40)
+    assert '40 * 0.01 * ' in pot.thoughts['pot'], 'of the two hundreds one is the percentage and one the gums'
 
 
 def a(q, s, g): return annotate(q, s, g)

@@ -98,7 +98,7 @@ def test_one_batch_of_32_equals_4_accumulated_batches_of_8(model, tokenizer_of_t
     seen = {}
     for accumulation in (1, 4):
         settings = dict(SMALL if not double else SMALL_T5, max_steps=1, eval_every=1, accumulation=accumulation)
-        recipe = {k: settings.get(k, d) for k, d in dict(SMALL, accumulation=1, seed=0, schedule='linear', weight_decay=.0, adam_beta2=.98, precision='fp32', flat=False, patience=0).items()}
+        recipe = {k: settings.get(k, d) for k, d in dict(SMALL, accumulation=1, seed=0, optimizer='adamw', schedule='linear', weight_decay=.0, adam_beta2=.98, precision='fp32', flat=False, patience=0).items()}
         net = ft.new_student(model, tokenizer, recipe['sizes'])
         args = ft._arguments(tmp_path/f'{model}{accumulation}', recipe, False)
         trainer = ft._trainer(net, tokenizer, tmp_path, recipe, dict(train=encoded), args, False)
@@ -128,6 +128,20 @@ def test_a_run_end_to_end_learns_as_well(examples, tmp_path):
     flat = ft.train_student(examples, tmp_path/'flat', **(SMALL | dict(flat=True, max_steps=24)))
     assert flat.padding == 0 and flat.log[-1]['dev_loss'] < flat.log[0]['dev_loss'] - 0.3
     with pytest.raises(ValueError, match='end to end'): ft.train_student(examples, tmp_path/'t5', **(SMALL_T5 | dict(flat=True)))
+
+def test_a_student_with_convolutions_and_muon_resumes_and_pads_like_any_other(examples, tokenizer_of_the_tests, tmp_path):
+    import torch
+    settings = SMALL | dict(model='scratch-lfm2', optimizer='muon', sizes=dict(hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2))
+    whole = ft.train_student(examples, tmp_path/'whole', **settings)
+    assert whole.log[-1]['dev_loss'] < whole.log[0]['dev_loss']
+    with pytest.raises(ValueError, match='convolutions'): ft.train_student(examples, tmp_path/'flat', **(settings | dict(flat=True)))
+    net, optimiser = ft.new_student('scratch-lfm2', tokenizer_of_the_tests, settings['sizes']), None
+    optimiser = ft._muon(net, dict(learning_rate=1e-3, adam_beta2=.98, weight_decay=.01))
+    assert sorted(len(g['params']) for g in optimiser.param_groups)[0] > 0 and sum(len(g['params']) for g in optimiser.param_groups) == len(list(net.parameters()))
+    encoded, _ = ft.encode(examples['dev'], tokenizer_of_the_tests, False)
+    together, alone = ft.collate(encoded, 0), [ft.collate([e], 0) for e in encoded]
+    with torch.no_grad(): sums = [ft.summed_loss(net(input_ids=b['input_ids']).logits, b['labels'], True).item() for b in (together, *alone)]
+    assert sums[0] == pytest.approx(sum(sums[1:]), rel=1e-4)
 
 # ---- a run
 
@@ -206,7 +220,7 @@ def kill_when(process, ready):
 
 def test_a_killed_run_ends_with_the_same_weights(examples, tmp_path):
     import torch
-    settings = SMALL | dict(max_steps=400, eval_every=40, warmup=20)
+    settings = SMALL | dict(max_steps=150, eval_every=15, warmup=20, optimizer='muon')
     run = subprocess.Popen([sys.executable, script(tmp_path, examples, tmp_path/'killed', settings)], stderr=subprocess.DEVNULL,
                            env=os.environ | {'OMP_NUM_THREADS': str(torch.get_num_threads())})
     kill_when(run, lambda: ft.last_checkpoint(tmp_path/'killed'/'checkpoints'))
@@ -217,7 +231,7 @@ def test_a_killed_run_ends_with_the_same_weights(examples, tmp_path):
         (torn/'trainer_state.json').write_text(json.dumps(state))
         (torn/name).write_bytes((torn/name).read_bytes()[:-100])
     assert ft.last_checkpoint(tmp_path/'killed'/'checkpoints') == good
-    resumed = ft.train_student(examples, tmp_path/'killed', **settings)
+    resumed = ft.train_student(examples, tmp_path/'killed', **settings) # in this process, with other random states
     whole = ft.train_student(examples, tmp_path/'whole', **settings)
     assert weights(resumed.folder) == weights(whole.folder)
     drop_time = lambda log: [{k: v for k, v in r.items() if k != 'seconds'} for r in log]

@@ -1,0 +1,147 @@
+"""Scoring a student: what a lesson has no room for."""
+import itertools, json, random
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+
+from mtd import evaluation as ev
+from mtd.core import Outcome, Problem
+
+A = lambda x: Outcome('solved', Fraction(x), text=str(x)) if x is not None else Outcome('failed')
+def problems(answers): return [Problem(f'p{i}', 'How many?', Fraction(a)) for i, a in enumerate(answers)]
+
+# ---- scores
+
+@given(st.integers(1, 5000), st.data())
+@hypothesis_settings(deadline=None)
+def test_the_interval_holds_the_rate_and_stays_between_0_and_1(n, data):
+    right = data.draw(st.integers(0, n))
+    low, high = ev.wilson_interval(right, n)
+    assert 0 <= low <= right / n <= high <= 1 and low < high
+    assert ev.wilson_interval(n - right, n) == pytest.approx((1 - high, 1 - low))
+
+def test_the_interval_covers_as_often_as_it_says():
+    rng, p, n, trials = random.Random(0), 0.8, 100, 3000
+    inside = sum(low <= p <= high for low, high in (ev.wilson_interval(sum(rng.random() < p for _ in range(n)), n) for _ in range(trials)))
+    assert 0.93 < inside / trials < 0.97
+
+def test_a_score_counts_right_wrong_and_unparsable():
+    s = ev.score([A(1), A(3), A(None), A('0.33')], problems([1, 2, 3, '1/3']), 'x')
+    assert (s.n, s.right, s.unparsable, s.accuracy) == (4, 2, 1, 0.5) and s.standard_error == pytest.approx(0.25)
+    assert json.loads(json.dumps(s.to_dict()))['interval'] == list(s.interval)
+    assert '50.0%' in s._repr_markdown_()
+    with pytest.raises(ValueError, match='2 outcomes for 1 problems'): ev.score([A(1), A(1)], problems([1]))
+
+def test_no_problems_make_no_accuracy():
+    s = ev.score([], [])
+    assert s.n == 0 and s.accuracy != s.accuracy and s.interval == (0.0, 1.0) and s.to_dict()['accuracy'] is None and '–' in s._repr_markdown_()
+
+def test_a_table_is_read_by_name():
+    table = ev.score_thoughts(dict(a=[A(1)], b=[A(2)]), problems([1]))
+    assert [s.name for s in table] == ['a', 'b'] and table['a'].right == 1
+    with pytest.raises(KeyError, match='no score is called'): table['c']
+
+# ---- combining
+
+outcomes = st.sampled_from([None, 1, 2, 3]).map(A)
+thoughts = st.integers(1, 8).flatmap(lambda n: st.dictionaries(st.sampled_from(['cot', 'pot', 'eot', 'tot']), st.lists(outcomes, min_size=n, max_size=n), min_size=2))
+
+@given(thoughts)
+@hypothesis_settings(deadline=None, max_examples=150)
+def test_no_rule_passes_the_oracle_and_combining_answers_whenever_one_does(by_thought):
+    names, n = list(by_thought), len(next(iter(by_thought.values())))
+    gold = problems([1] * n)
+    best = ev.oracle(by_thought, gold, names).rows[0]
+    for order in itertools.permutations(names):
+        for rule in (ev.combine, ev.vote):
+            s = ev.score(rule(by_thought, order), gold)
+            assert s.right <= best.right and s.unparsable == best.unparsable
+    chosen = ev.choose_order(by_thought, gold)
+    assert ev.score(chosen.apply(by_thought), gold).right == max(r.right for r in chosen.scores)
+
+@given(thoughts)
+@hypothesis_settings(deadline=None, max_examples=100)
+def test_a_majority_wins_whatever_the_order(by_thought):
+    names = list(by_thought)
+    for order in itertools.permutations(names):
+        for i, voted in enumerate(ev.vote(by_thought, order)):
+            given_answers = [by_thought[t][i].answer for t in order if by_thought[t][i].ok]
+            if not given_answers: assert not voted.ok
+            else:
+                most = max(map(given_answers.count, given_answers))
+                assert voted.answer == next(a for a in given_answers if given_answers.count(a) == most)
+
+def test_the_choice_is_deterministic_in_a_tie():
+    same = dict(b=[A(1), A(2)], a=[A(1), A(2)])
+    chosen = ev.choose_order(same, problems([1, 2]))
+    assert (chosen.rule, chosen.order, chosen.name) == ('fallback', ('b', 'a'), 'b → a') and 'Chosen: **b → a**' in chosen._repr_markdown_()
+    assert len(chosen.scores) == 3 and len(ev.choose_order(dict(a=[A(1)]), problems([1])).scores) == 1
+
+def test_the_choice_finds_the_order_that_helps():
+    by_thought = dict(cot=[A(9), A(9), A(9)], eot=[A(1), A(None), A(None)], pot=[A(8), A(2), A(None)])
+    assert ev.choose_order(by_thought, problems([1, 2, 9])).order == ('eot', 'pot', 'cot')
+
+def test_a_vote_needs_no_thought_twice_to_outvote_one():
+    assert ev.vote(dict(a=[A(7)], b=[A(1)], c=[A('1')], d=[A(None)]), ('a', 'b', 'c', 'd'))[0].answer == 1
+
+def test_what_does_not_belong_together_is_refused():
+    with pytest.raises(ValueError, match='unlike numbers'): ev.combine(dict(a=[A(1)], b=[]), ('a', 'b'))
+    with pytest.raises(ValueError, match='names'): ev.vote(dict(a=[A(1)]), ('b',))
+    with pytest.raises(ValueError, match='names'): ev.oracle(dict(a=[A(1)]), problems([1]), ('a', 'z'))
+
+def test_every_combination_has_its_oracle():
+    table = ev.oracle(dict(a=[A(1), A(9)], b=[A(9), A(2)], c=[A(None), A(None)]), problems([1, 2]))
+    assert {s.name: (s.right, s.unparsable) for s in table} == {'a+b': (2, 0), 'a+c': (1, 0), 'b+c': (1, 0), 'a+b+c': (2, 0)}
+
+def test_baselines():
+    assert ev.most_frequent_answer(problems([3, 2, 2, 3, 7])) == 2, 'a tie goes to the smaller'
+    assert ev.score(ev.constant_outcomes(Fraction(2), 3), problems([2, 2, 5])).right == 2
+    with pytest.raises(ValueError, match='no problems'): ev.most_frequent_answer([])
+    from mtd.chains import read_answer
+    assert read_answer(ev.answer_only('7/2')).answer == Fraction(7, 2)
+
+# ---- answering
+
+@pytest.fixture(scope='module', params=['scratch-llama', 'scratch-lfm2', 'scratch-t5'])
+def student(request, tmp_path_factory):
+    from datasets import Dataset, DatasetDict
+    from mtd.finetuning import load_student, train_student
+    rows = [dict(id=str(a), input=f'Say {a}' + ' please' * (a % 5) + '!\n', target=f'x = {a}\nans = x') for a in range(60)]
+    sizes = dict(d_model=32, d_ff=64, d_kv=8) if request.param == 'scratch-t5' else dict(hidden_size=32, intermediate_size=64)
+    result = train_student(DatasetDict(train=Dataset.from_list(rows)), tmp_path_factory.mktemp('students')/request.param, model=request.param, sizes=sizes,
+                           vocab_size=300, max_steps=25, eval_every=25, warmup=4, learning_rate=8e-3, tokens_per_batch=500, progress=False)
+    return load_student(result.folder), [r['input'] for r in rows]
+
+def test_batches_and_padding_change_no_answer(student):
+    student, inputs = student
+    one_by_one = ev.generate(student, inputs[:12], max_new_tokens=12, batch_size=1, progress=False)
+    assert ev.generate(student, inputs[:12], max_new_tokens=12, batch_size=12, progress=False) == one_by_one
+    assert ev.generate(student, inputs[:12][::-1], max_new_tokens=12, batch_size=5, progress=False) == one_by_one[::-1]
+    assert len(set(one_by_one)) > 0 and all('</s>' not in a and '<pad>' not in a for a in one_by_one)
+
+def test_a_killed_scoring_goes_on_and_answers_nothing_twice(student, tmp_path, monkeypatch):
+    student, inputs = student
+    path, asked, write = tmp_path/'deep'/'answers.jsonl', [], ev._write
+    def counting(student, batch, limit):
+        if len(asked) >= 24: raise KeyboardInterrupt
+        asked.extend(batch)
+        return write(student, batch, limit)
+    with monkeypatch.context() as m:
+        m.setattr(ev, '_write', counting)
+        with pytest.raises(KeyboardInterrupt): ev.generate(student, inputs, max_new_tokens=6, batch_size=8, path=path, progress=False)
+    with open(path, 'a') as f: f.write('{"input": "half a li')
+    again = []
+    with monkeypatch.context() as m:
+        m.setattr(ev, '_write', lambda s, batch, limit: again.extend(batch) or write(s, batch, limit))
+        resumed = ev.generate(student, inputs + inputs[:3], max_new_tokens=6, batch_size=8, path=path, progress=False)
+    assert len(asked) == 24 and not set(asked) & set(again) and len(again) == len(inputs) - 24
+    assert resumed == ev.generate(student, inputs + inputs[:3], max_new_tokens=6, batch_size=8, progress=False)
+
+def test_answers_of_another_student_are_refused(student, tmp_path):
+    student, inputs = student
+    path = tmp_path/'answers.jsonl'
+    path.write_text('{"student": "somebody", "max_new_tokens": 6}\n')
+    with pytest.raises(ValueError, match='somebody'): ev.generate(student, inputs[:1], max_new_tokens=6, path=path, progress=False)
+
+def test_nothing_asked_nothing_answered(student): assert ev.generate(student[0], [], progress=False) == []
