@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROFILE ?= lab
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-full jupyter notebooks readme clean
+.PHONY: help install run test test-full jupyter notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -30,13 +30,9 @@ test-full: install  ## the long rest of the tests
 jupyter: install  ## open the notebooks in JupyterLab
 	cd nbs && ../$(BIN)/jupyter lab
 
-notebooks: install  ## execute every notebook in place with the lab profile, then export and write the README
-	$(BIN)/python tests/refresh.py
+notebooks: install  ## execute every notebook in place with the lab profile, export, and write the README from nbs/index.ipynb
 	$(BIN)/nbdev-export
-	$(MAKE) readme
-
-readme: install  ## write README.md from nbs/index.ipynb
-	$(BIN)/jupyter nbconvert --to markdown --output-dir . --output README nbs/index.ipynb --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags hide
+	$(BIN)/python tests/refresh.py
 
 clean:  ## remove what runs made (completions that were paid for stay in runs/completions.sqlite)
 	find runs -mindepth 1 -maxdepth 1 ! -name 'completions.sqlite*' -exec rm -rf {} +

@@ -11,7 +11,7 @@ KEPT = ('command', 'settings', 'parameters', 'versions', 'seconds', 'summary', '
 if __name__ == '__main__':
     data = report_data(Run(load(sys.argv[1], parse_overrides(sys.argv[2:]))))
     excluded = {name: len(rows) for name, rows in data['summary']['excluded'].items()}
-    leaked = {name: len(pairs) for name, pairs in data['summary']['leaked'].items()}
+    leaked = {name: len(ids) for name, ids in data['summary']['leaked'].items()}
     kept = {k: data[k] for k in KEPT} | {'summary': data['summary'] | dict(excluded=excluded, leaked=leaked)}
     path = Path(__file__).parent/'results'/f'{sys.argv[1]}.json'
     write_atomic(path, json.dumps(kept, indent=1) + '\n')

@@ -108,6 +108,7 @@ def _word_facts(tokens, i, words):
         yield Stated(Fraction(n), str(n), weak=word not in ('third', 'thirds'))
         yield Stated(Fraction(1, n), f'1 / {n}')
 
+# %% ../nbs/annotations.ipynb #7af1a540
 def stated_numbers(
     question: str, # the text of a problem
 ) -> list: # `Stated`, in the order of the text
@@ -121,7 +122,7 @@ def stated_numbers(
         elif token[0] == 'word': out += _word_facts([tokens[j] for j, _ in flat], place[i], plain)
     return out
 
-# %% ../nbs/annotations.ipynb #9bc43009
+# %% ../nbs/annotations.ipynb #db821285
 _KNOWN = {
     '7': 'week day dai', '12': 'month year annual inch foot feet ft noon clock hour doz am pm', '14': 'fortnight week',
     '16': 'ounce pound oz', '20': 'nickel score', '24': 'hour day dai', '25': 'quarter', '26': 'letter alphabet',
@@ -144,7 +145,7 @@ def known_number(
     if value.denominator == 1 and 0 <= value <= 10: return True
     return value in KNOWN and any(w in text.lower() for w in KNOWN[value])
 
-# %% ../nbs/annotations.ipynb #9c4d4d4e
+# %% ../nbs/annotations.ipynb #8a127364
 _OPS = {ast.Add: '+', ast.Sub: '-', ast.Mult: '*', ast.Div: '/'}
 
 def parse_expression(
@@ -170,7 +171,7 @@ def parse_expression(
     except (SyntaxError, RecursionError, MemoryError):
         raise ValueError(f'not plain arithmetic: {text[:60]!r}') from None
 
-# %% ../nbs/annotations.ipynb #8a127364
+# %% ../nbs/annotations.ipynb #aa28970a
 def _value(tree, results=(), change=None): # None where it divides by zero; `change`: a literal's index -> another value
     kind = tree[0]
     if kind == 'num': return tree[1]
@@ -182,7 +183,7 @@ def _value(tree, results=(), change=None): # None where it divides by zero; `cha
     if a is None or b is None or kind == '/' and b == 0: return None
     return a + b if kind == '+' else a - b if kind == '-' else a * b if kind == '*' else a / b
 
-# %% ../nbs/annotations.ipynb #03ac233c
+# %% ../nbs/annotations.ipynb #961027f1
 @dataclass(frozen=True)
 class Mark:
     "One calculation in a human solution."
@@ -205,7 +206,7 @@ def _written_out(text, start, end): # (start, tree) of the arithmetic that ends 
         if tree[0] != 'num': return end - len(part), tree
     return None
 
-# %% ../nbs/annotations.ipynb #961027f1
+# %% ../nbs/annotations.ipynb #79917554
 def _left_side(text, start): # where the written left side of a mark begins, and its tree if it is arithmetic
     found = _LEFT.search(text, text.rfind('\n', 0, start) + 1, start)
     begin = found.start() if found else start
@@ -214,7 +215,7 @@ def _left_side(text, start): # where the written left side of a mark begins, and
     try: return begin, parse_expression(left) if left else None
     except ValueError: return begin, None
 
-# %% ../nbs/annotations.ipynb #79917554
+# %% ../nbs/annotations.ipynb #fdb6d568
 def read_marks(
     solution: str, # a human solution
 ) -> list: # `Mark`s in the order of the text
@@ -240,7 +241,7 @@ def read_marks(
             spans.append((begin, m.end()))
     return sorted(marks, key=lambda m: m.end)
 
-# %% ../nbs/annotations.ipynb #0cc0ada0
+# %% ../nbs/annotations.ipynb #b1f01970
 def _lit(value, stated=True): return ('lit', Fraction(value), stated, -1)
 
 def _stated_node(s: Stated):
@@ -266,7 +267,7 @@ def _relatives(node, value, percent, cents, taken): # (value, node) of what peop
     if 0 < value < 1 and 1 not in taken:
         for sign in '-+': yield (1 - value if sign == '-' else 1 + value), (sign, _lit(1, False), node)
 
-# %% ../nbs/annotations.ipynb #b1f01970
+# %% ../nbs/annotations.ipynb #c3fcc5c4
 @dataclass
 class _Reading: # what a question and the solution's results say about numbers
     text: str
@@ -275,7 +276,6 @@ class _Reading: # what a question and the solution's results say about numbers
     direct: dict = field(default_factory=dict) # value -> nodes
     made: dict = field(default_factory=dict)
     times: Counter = field(default_factory=Counter) # how often the question states a value
-
     def __post_init__(self):
         low = self.text.lower()
         self.percent = '%' in low or 'percent' in low
@@ -298,7 +298,7 @@ class _Reading: # what a question and the solution's results say about numbers
     def _free(self, node): # does no result stand in it as a literal?
         return not any(x[1] in self.taken for x in _literals(node))
 
-# %% ../nbs/annotations.ipynb #c3fcc5c4
+# %% ../nbs/annotations.ipynb #b3cd9736
 def _choices(value, steps, used, reading) -> list: # nodes that may stand for a number, the likeliest first
     refs = [j for j in range(len(steps) - 1, -1, -1) if value in steps[j][1]]
     fresh = [('ref', j) for j in refs if not used['ref', j]]
@@ -317,7 +317,7 @@ def _choices(value, steps, used, reading) -> list: # nodes that may stand for a 
             for v, node in _relatives(('ref', j), shown, reading.percent, reading.cents, reading.taken))
     return [node for v, node in near if v == value][:4]
 
-# %% ../nbs/annotations.ipynb #63f3e666
+# %% ../nbs/annotations.ipynb #0c3c37b9
 class _NoSource(Exception): pass
 
 def _bind(tree, steps, used, reading, picks):
@@ -346,12 +346,13 @@ def _hundred(kind, left, reading): # times or by the constant hundred, where it 
     if 100 not in reading.taken: return [(kind, left, _lit(100, False))]
     return [('/' if kind == '*' else '*', left, _lit('0.01', False))] if Fraction(1, 100) not in reading.taken else []
 
+# %% ../nbs/annotations.ipynb #69796f21
 def _marks_used(node):
     if node[0] == 'ref': return [node[:2]]
     if node[0] == 'lit': return [node[:2]] if node[2] else []
     return [u for part in node[1:] for u in _marks_used(part)]
 
-# %% ../nbs/annotations.ipynb #0c3c37b9
+# %% ../nbs/annotations.ipynb #1f2ec3fe
 def _read_once(marks, reading, picks) -> list: # [(node, {values it goes by}, mark)]
     steps, used, same = [], Counter(), {}
     for mark in marks:
@@ -367,7 +368,7 @@ def _read_once(marks, reading, picks) -> list: # [(node, {values it goes by}, ma
         steps.append((node, {mark.result, exact}, mark, exact))
     return steps
 
-# %% ../nbs/annotations.ipynb #1f2ec3fe
+# %% ../nbs/annotations.ipynb #02ec8daa
 def _number_literals(node, count): # give each literal of a graph an index of its own
     if node[0] == 'lit': return (*node[:3], next(count))
     if node[0] in ('ref', 'num'): return node
@@ -397,7 +398,7 @@ def _degrees(nodes, which): # (degree above, degree below) of the last step in t
     for node in nodes: seen.append(walk(node))
     return seen[-1]
 
-# %% ../nbs/annotations.ipynb #3d890566
+# %% ../nbs/annotations.ipynb #0033a658
 def _effect(nodes, which, value, gold) -> str: # 'changes', 'cancels' or 'unclear'
     for new in (value + 1, 2 * value + 3):
         out = _run(nodes, dict.fromkeys(which, new))
@@ -411,7 +412,7 @@ def _effect(nodes, which, value, gold) -> str: # 'changes', 'cancels' or 'unclea
         equal += 1
     return 'cancels' if equal > degree else 'unclear'
 
-# %% ../nbs/annotations.ipynb #4a2b33e0
+# %% ../nbs/annotations.ipynb #336e3997
 def _needed(steps) -> list: # the steps that the last one stands on, renumbered
     keep, todo = set(), [len(steps) - 1]
     while todo:
@@ -423,7 +424,7 @@ def _needed(steps) -> list: # the steps that the last one stands on, renumbered
         return n if n[0] == 'lit' else (n[0], *(move(x) for x in n[1:]))
     return [(move(steps[j][0]), *steps[j][1:]) for j in sorted(keep)]
 
-# %% ../nbs/annotations.ipynb #43e314a3
+# %% ../nbs/annotations.ipynb #84361826
 def _against_itself(node): # `a - a` or `a / a`: right by chance, and empty
     if node[0] in ('lit', 'ref'): return False
     return node[0] in '-/' and node[1][0] == 'ref' and node[1] == node[2] or any(_against_itself(x) for x in node[1:])
@@ -448,7 +449,7 @@ def _judge(steps, gold, taken) -> tuple: # (reason or '', how many numbers cance
             if effect == 'changes': moved = True
     return ('' if moved else 'no number of the question changes the answer'), cancels, kept
 
-# %% ../nbs/annotations.ipynb #84361826
+# %% ../nbs/annotations.ipynb #9f928e25
 def _readings(marks, reading, limit=48): # (steps or None, reason) for each way to choose, the default first
     queue, tried = [()], 0
     while queue and tried < limit:
@@ -475,7 +476,7 @@ def _best_reading(marks, reading, gold): # (kept steps or None, reason)
         if best and best[0] == (0, 0): break
     return (best[1], '') if best else (None, why)
 
-# %% ../nbs/annotations.ipynb #9f928e25
+# %% ../nbs/annotations.ipynb #c7aa4646
 _IDLE = set(
     'a an the of in on at to for from with by and or so is are was were be been has have had he she it '
     'they his her its their them this that these those there then than as also per each every total '
@@ -492,6 +493,7 @@ def _content(text: str) -> list:
     numbers = (_ONES, _TENS, _SCALES, _WORDS)
     return [w for w in words if len(w) > 1 and w not in _IDLE | _TAKEN_NAMES and not any(w in n for n in numbers)]
 
+# %% ../nbs/annotations.ipynb #e6ecc819
 def _name(solution, mark, names) -> str:
     after = re.split(r'\n|[.!?;](?:\s|$)|<<', solution[mark.end:mark.end + 120])[0]
     line = solution.rfind('\n', 0, mark.start) + 1
@@ -507,7 +509,7 @@ def _name(solution, mark, names) -> str:
     while name in names or name in _TAKEN_NAMES: name, n = f'{stem}_{n}', n + 1
     return name
 
-# %% ../nbs/annotations.ipynb #c7aa4646
+# %% ../nbs/annotations.ipynb #6937b218
 _LEVEL = {'+': 1, '-': 1, '*': 2, '/': 2, 'neg': 3}
 
 def _show(node, names) -> str:
@@ -524,7 +526,7 @@ def _show(node, names) -> str:
         return f'({text})' if loose or n[0] == 'neg' else text
     return f'{side(node[1], False)} {kind} {side(node[2], True)}'
 
-# %% ../nbs/annotations.ipynb #6937b218
+# %% ../nbs/annotations.ipynb #a4d1ad47
 _SENTENCE = re.compile(r'(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)(?<=[a-z)\d>%][.!?;])\s+(?=[A-Z(])|\n')
 
 def _pieces(solution, marks) -> dict: # mark -> (start, end) of the text it is quoted with
@@ -548,7 +550,7 @@ def _hide(text, known, stated, taken) -> str: # results in a text by the names o
                   and _words_value(m[0].split('-'))[0] in taken else m[0], text)
     return re.sub(r'\s+([.,;!?])', r'\1', ' '.join(text.split())).lstrip(' ,;=+-*/')
 
-# %% ../nbs/annotations.ipynb #880ccf4e
+# %% ../nbs/annotations.ipynb #bff4e05c
 def _write(solution, marks, kept, reading) -> dict: # {'pot': program, 'eot': system}
     names, pieces, equations, program = [], _pieces(solution, marks), [], []
     known, stated = {}, set(reading.direct)
@@ -567,7 +569,7 @@ def _write(solution, marks, kept, reading) -> dict: # {'pot': program, 'eot': sy
     last = f'ans = {names[-1]}'
     return {'pot': '\n'.join([*program, last]), 'eot': '\n'.join([*equations, last])}
 
-# %% ../nbs/annotations.ipynb #a4d1ad47
+# %% ../nbs/annotations.ipynb #d4a27068
 def _chain(solution, gold) -> tuple: # (text, reason)
     text = '\n'.join(' '.join(x.split()) for x in re.sub(r'<<[^<>]*>>', '', solution).splitlines() if x.strip())
     if not text: return '', 'no text'
@@ -581,7 +583,7 @@ def _chain(solution, gold) -> tuple: # (text, reason)
     if abs(gold) not in last: return '', 'the last line does not hold the answer'
     return f'{text}\nThe answer is {number_text(gold)}.', ''
 
-# %% ../nbs/annotations.ipynb #fde03d63
+# %% ../nbs/annotations.ipynb #ce207c08
 @dataclass(frozen=True)
 class Annotation:
     "The thoughts made from a human solution."
@@ -601,7 +603,7 @@ def _computed(question, solution, gold) -> tuple: # ({'pot', 'eot'}, reason)
     kept, reason = _best_reading(marks, reading, gold)
     return (_write(solution, marks, kept, reading), '') if kept else ({}, reason)
 
-# %% ../nbs/annotations.ipynb #d4a27068
+# %% ../nbs/annotations.ipynb #2d33d5ec
 def annotate(
     question: str, # the text of a problem
     solution: str, # a human solution with `<<left=right>>` marks, without its `####` line
@@ -618,7 +620,7 @@ def annotate(
     reasons = ({} if chain else {'cot': reason}) | {t: why for t in ('pot', 'eot') if t not in computed}
     return Annotation(thoughts, reasons)
 
-# %% ../nbs/annotations.ipynb #cee428a5
+# %% ../nbs/annotations.ipynb #1269b7aa
 @dataclass(frozen=True)
 class Check:
     "Does a thought compute?"
@@ -645,7 +647,7 @@ def _graph(text): # nodes of straight lines `name = expression`, or None
     except (SyntaxError, KeyError, AttributeError, ValueError): return None
     return nodes or None
 
-# %% ../nbs/annotations.ipynb #a2b2e837
+# %% ../nbs/annotations.ipynb #99bec71d
 def _put(text, old, new): # the text with one number replaced by another wherever a thought uses it
     swap = lambda m: number_text(new) if Fraction(m[0].replace(',', '')) == old else m[0]
     return '\n'.join(x if x.strip()[:1] in ('%', '#') else _LITERAL.sub(swap, x) for x in text.splitlines())
@@ -666,7 +668,7 @@ def _foreign(text, facts, results, where) -> str: # a literal that may not stand
             if value not in stated and not known_number(value, where): return f'{m} comes from nowhere'
     return ''
 
-# %% ../nbs/annotations.ipynb #012b573e
+# %% ../nbs/annotations.ipynb #8dfe0c9c
 def computes(
     question: str, # the text of the problem
     text: str, # a program or an equation system that ends in `ans = name`

@@ -16,8 +16,9 @@ def _run(args):
     from mtd.settings import load, parse_overrides
     overrides = parse_overrides(args.set)
     run = run_notebooks(load(args.profile, overrides), overrides, args.notebooks)
+    if not (run.folder/'report.html').exists(): return print(run.folder)
     print(accuracy_table(accuracy_rows(run.read('scores', 'scores.json'))))
-    print(f'\n{run.root.parent/"runs"/run.settings.profile/"report.html"}')
+    print(f'\n{run.root/run.settings.profile/"report.html"}')
 
 def _settings(args):
     from mtd.settings import load, parse_overrides, profiles
@@ -51,11 +52,20 @@ def _ask(args):
         print(f'[{thought}] {outcome.status}: {number_text(outcome.answer) if outcome.ok else outcome.detail}\n{text}\n')
     print(f'combined ({reply.combination}): {"no answer" if reply.answer is None else number_text(reply.answer)}')
 
+# %% ../nbs/cli.ipynb #9da76e2e
 def _push(args):
+    import json, shutil, tempfile
     from mtd.finetuning import push_to_hub
-    print(push_to_hub(find_student(args.student)[0], args.repository))
+    from mtd.results import accuracy_rows, accuracy_table
+    student, _ = find_student(args.student)
+    scores = student.parent/'scores'/'scores.json'
+    with tempfile.TemporaryDirectory() as folder: # a copy, since the run's own folder stays as it was made
+        copy = Path(shutil.copytree(student, Path(folder)/'student', ignore=shutil.ignore_patterns('manifest.json')))
+        if scores.is_file():
+            with open(copy/'README.md', 'a', encoding='utf-8') as card: card.write(f'\n## Results\n\n{accuracy_table(accuracy_rows(json.loads(scores.read_text())))}\n')
+        print(push_to_hub(copy, args.repository))
 
-# %% ../nbs/cli.ipynb #871ab022
+# %% ../nbs/cli.ipynb #768e572f
 def parser() -> argparse.ArgumentParser:
     "The command line of `mtd`."
     from mtd import __version__
@@ -82,17 +92,21 @@ def parser() -> argparse.ArgumentParser:
     push.add_argument('repository', help='owner/name on the hub')
     return main
 
-# %% ../nbs/cli.ipynb #768e572f
+# %% ../nbs/cli.ipynb #d63c049b
 def main(
     argv: list | None = None, # arguments; those of the process by default
 ) -> int: # the exit status
     "Entry point of the `mtd` command."
     args = parser().parse_args(argv)
     try: args.do(args)
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, RuntimeError) as e:
         print(f'mtd: {e}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('mtd: stopped; the same command goes on from here', file=sys.stderr)
         return 130
     return 0
+
+# %% ../nbs/cli.ipynb #bbad2821
+_spec = globals().get('__spec__') # None in a notebook, whose cells are `__main__` as well
+if __name__ == '__main__' and getattr(_spec, 'name', '') == 'mtd.cli': sys.exit(main()) # python -m mtd.cli

@@ -94,7 +94,7 @@ def _value_and_text(x):
 
 def _shown_decimals(text: str) -> int:
     m = re.search(r'\.(\d+)\D*$', text)
-    return len(m.group(1)) if m else 0
+    return len(m.group(1)) + 2 * text.rstrip().endswith('%') if m else 0
 
 def same_answer(
     predicted, # a `Fraction`, number, `str` or `Outcome`
@@ -163,6 +163,7 @@ def find_file(
 ) -> Path:
     "A file of the project: from the checkout if there is one, else from the installed package."
     packaged = Path(mtd.__file__).parent
-    for base in filter(None, (project_root(), packaged/'_files', packaged.parent)):
+    editable = packaged.parent if (packaged.parent/'pyproject.toml').is_file() else None
+    for base in filter(None, (project_root(), packaged/'_files', editable)):
         if (base/name).exists(): return base/name
     raise FileNotFoundError(f'{name} is neither in the project nor in the installed package; reinstall mtd, or run inside its checkout')

@@ -232,6 +232,7 @@ def _rule_name(rule, order) -> str: return ('vote, ties ' if rule == 'vote' else
 def _rules(names, ties) -> list: # (rule, order)
     return [('fallback', order) for order in itertools.permutations(names)] + ([('vote', tuple(ties))] if len(names) > 1 else [])
 
+# %% ../nbs/09_evaluation.ipynb #4c32d8c1
 def apply_rule(
     rule: str, # `fallback` or `vote`
     order, # thought names
@@ -249,7 +250,7 @@ def score_rules(
     return Scores(tuple(score(apply_rule(rule, order, outcomes_by_thought), problems, _rule_name(rule, order))
                         for rule, order in _rules(list(outcomes_by_thought), ties)))
 
-# %% ../nbs/09_evaluation.ipynb #4c32d8c1
+# %% ../nbs/09_evaluation.ipynb #e3ddc3c1
 def choose_order(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a development problem
     problems, # the development `Problem`s, in the same order
@@ -262,7 +263,7 @@ def choose_order(
     best = max(range(len(scores)), key=lambda i: (scores.rows[i].right, -i))
     return Choice(*_rules(names, ties)[best], ties, scores)
 
-# %% ../nbs/09_evaluation.ipynb #377f552a
+# %% ../nbs/09_evaluation.ipynb #3d035640
 def most_frequent_answer(
     problems, # training `Problem`s
 ) -> Fraction: # the smallest of those that are equally frequent
@@ -284,7 +285,7 @@ def answer_only(
     "The target of the student that is taught answers alone."
     return f'The answer is {gold}.'
 
-# %% ../nbs/09_evaluation.ipynb #d8c250b0
+# %% ../nbs/09_evaluation.ipynb #60a0272b
 @dataclass(frozen=True)
 class Reply:
     "A student's answer to one question."

@@ -75,6 +75,8 @@ def _config(model, sizes, tokenizer):
         if key in known: continue
         near = difflib.get_close_matches(key, known, 1)
         raise ValueError(f'{key!r} is no size of {model}' + (f'; did you mean {near[0]!r}?' if near else f'; it has {sorted(known)}'))
+    if 'layer_types' in row and 'layer_types' not in sizes: # as many layers as asked for, the kinds in turn
+        sizes = sizes | {'layer_types': (row['layer_types'] * sizes.get('num_hidden_layers', 0))[:sizes.get('num_hidden_layers', 0)] or row['layer_types']}
     return AutoConfig.for_model(**(row | sizes), vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
                                 bos_token_id=None, eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id)
 
@@ -290,7 +292,6 @@ def _trainer_class():
         def get_train_dataloader(self):
             return DataLoader(self.train_dataset, batch_sampler=self.stream, collate_fn=self.data_collator,
                               generator=torch.Generator(), num_workers=self.args.dataloader_num_workers)
-
         @torch.no_grad()
         def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix='eval'):
             self.model.eval()
@@ -306,7 +307,6 @@ def _trainer_class():
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
-
         def log(self, logs, start_time=None):
             super().log(logs | self.meter.read(self.state.global_step))
     return StudentTrainer
@@ -366,7 +366,6 @@ def _callback_class():
 
         def on_evaluate(self, args, state, control, **kw):
             if self.patience and _best(state.log_history)[1] >= self.patience: control.should_training_stop = True
-
         def on_train_end(self, args, state, control, **kw):
             if self.bar: self.bar.close()
     return Watch
@@ -476,14 +475,17 @@ def train_student(
     progress: bool = True, # show a bar
 ) -> TrainResult: # with the folder, the losses and the log
     "Train a student, or go on training it; `ValueError` for a lossy tokenizer, another recipe's folder or impossible settings."
-    recipe = dict(model=model, sizes=sizes or {}, vocab_size=vocab_size, epochs=epochs, max_steps=max_steps, learning_rate=learning_rate,
-                  optimizer=optimizer, warmup=warmup, schedule=schedule, tokens_per_batch=tokens_per_batch,
-                  accumulation=accumulation, seed=seed, patience=patience, eval_every=eval_every, flat=flat, max_tokens=max_tokens, weight_decay=weight_decay, adam_beta2=adam_beta2, precision=precision,
-                  tokenizer=tokenizer if isinstance(tokenizer, str) else tokenizer and digest(tokenizer.get_vocab()),
-                  data=digest([[r['id'], r['input'], r['target']] for split in sorted(examples) for r in examples[split]]))
+    recipe = _recipe(dict(locals()))
     return _train(examples, Path(folder), tokenizer, recipe, keep_checkpoints, progress)
 
 # %% ../nbs/08_finetuning.ipynb #38f4764a
+def _recipe(given: dict) -> dict: # from the arguments of `train_student`
+    examples, tokenizer = given['examples'], given['tokenizer']
+    kept = {k: v for k, v in given.items() if k not in ('examples', 'folder', 'keep_checkpoints', 'progress')}
+    return kept | dict(sizes=given['sizes'] or {}, tokenizer=tokenizer if isinstance(tokenizer, str) else tokenizer and digest(tokenizer.get_vocab()),
+                       data=digest([[r['id'], r['input'], r['target']] for split in sorted(examples) for r in examples[split]]))
+
+# %% ../nbs/08_finetuning.ipynb #0b68fc85
 def _tokenizer_for(examples, tokenizer, recipe):
     from transformers import AutoTokenizer
     if tokenizer is None and recipe['model'] in STUDENTS:
@@ -508,7 +510,7 @@ def _check_flat(model, config): # can its examples be laid end to end?
         raise ValueError(f'{model} cannot take examples laid end to end: ' + ('it is an encoder-decoder' if config.is_encoder_decoder
                          else 'its convolutions would see from one into the next') + '; set flat to False')
 
-# %% ../nbs/08_finetuning.ipynb #6b62048d
+# %% ../nbs/08_finetuning.ipynb #3e19b297
 def _lengths(encoded, encoder_decoder):
     return [(len(e['input_ids']), len(e['labels'])) if encoder_decoder else (0, len(e['input_ids'])) for e in encoded]
 
@@ -517,7 +519,7 @@ def _count_steps(recipe, lengths, world) -> int: # optimiser steps of the whole 
     batches = len(plan_batches(lengths, recipe['tokens_per_batch'], recipe['seed'], 0, recipe['flat']))
     return max(1, math.ceil(recipe['epochs'] * batches / (world * recipe['accumulation'])))
 
-# %% ../nbs/08_finetuning.ipynb #0b68fc85
+# %% ../nbs/08_finetuning.ipynb #d0a3d84b
 def _trainer(net, tokenizer, folder, recipe, encoded, args, progress):
     double = net.config.is_encoder_decoder
     lengths = {split: _lengths(rows, double) for split, rows in encoded.items()}
@@ -536,7 +538,7 @@ def _trainer(net, tokenizer, folder, recipe, encoded, args, progress):
                            args.world_size * recipe['accumulation'])
     return trainer
 
-# %% ../nbs/08_finetuning.ipynb #3e19b297
+# %% ../nbs/08_finetuning.ipynb #2c2c399b
 def _train(examples, folder, tokenizer, recipe, keep_checkpoints, progress) -> TrainResult:
     _check(examples, recipe)
     args = _arguments(folder, recipe, len(examples.get('dev', ())) > 0) # under torchrun this joins the other processes, over gloo where there is no GPU
@@ -563,7 +565,7 @@ def _train(examples, folder, tokenizer, recipe, keep_checkpoints, progress) -> T
     processes.wait_for_everyone()
     return _result(folder, json.loads((folder/'student.json').read_text()))
 
-# %% ../nbs/08_finetuning.ipynb #2c2c399b
+# %% ../nbs/08_finetuning.ipynb #10ac9dab
 @contextmanager
 def quiet_transformers():
     "Without the bars and notes that `transformers` shows while it saves, loads and writes."
@@ -575,7 +577,7 @@ def quiet_transformers():
         if bars: logging.enable_progress_bar()
         logging.set_verbosity(level)
 
-# %% ../nbs/08_finetuning.ipynb #b221409e
+# %% ../nbs/08_finetuning.ipynb #6ba3636a
 def _run(trainer, resumed, recipe):
     if resumed:
         history = json.loads((resumed/'trainer_state.json').read_text())
@@ -584,7 +586,7 @@ def _run(trainer, resumed, recipe):
         if stopped or history['global_step'] >= trainer.args.max_steps: return
     with quiet_transformers(): trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
 
-# %% ../nbs/08_finetuning.ipynb #10ac9dab
+# %% ../nbs/08_finetuning.ipynb #e01f25b5
 def _finish(trainer, tokenizer, folder, recipe, dropped, keep_checkpoints):
     from importlib.metadata import version
     checkpoints = folder/'checkpoints'
@@ -611,7 +613,7 @@ def _result(folder, record) -> TrainResult:
     names = ('steps', 'best_step', 'tokens', 'padding', 'seconds', 'train_loss', 'dev_loss', 'parameters', 'dropped')
     return TrainResult(folder, **{k: record[k] for k in names}, log=read_jsonl(folder/'log.jsonl'))
 
-# %% ../nbs/08_finetuning.ipynb #c3df31c3
+# %% ../nbs/08_finetuning.ipynb #da972e0c
 @dataclass(frozen=True)
 class Student:
     "A trained model with its tokenizer, ready to answer."
@@ -642,7 +644,7 @@ def load_student(
     with quiet_transformers(): model, tokenizer = family.from_pretrained(path, attn_implementation='sdpa'), AutoTokenizer.from_pretrained(path)
     return Student(path, model.to(device).eval(), tokenizer, record)
 
-# %% ../nbs/08_finetuning.ipynb #8bca4ae0
+# %% ../nbs/08_finetuning.ipynb #4fb2c4ff
 def write_model_card(
     folder, # a folder that `train_student` wrote
     title: str = 'A word-problem student', # the card's heading
@@ -670,7 +672,7 @@ def write_model_card(
                  'student = load_student(\'path/to/this/folder\')\ngenerate(student, [\'Question: …\\n…\\n\'])\n```\n')
     return write_atomic(folder/'README.md', '\n'.join(lines))
 
-# %% ../nbs/08_finetuning.ipynb #a41f8701
+# %% ../nbs/08_finetuning.ipynb #dc079341
 def push_to_hub(
     folder, # a folder that `train_student` wrote
     repo_id: str, # e.g. `name/lab-student`

@@ -983,9 +983,7 @@ def _serve(service: Service, method: str, path: str, body: bytes) -> dict:
 class _Connection(asyncio.Protocol):
     "One client's connection."
     def __init__(self, service, delay): self.service, self.delay, self.buffer = service, delay, b''
-
     def connection_made(self, transport): self.transport = transport
-
     def data_received(self, data):
         self.buffer += data
         try:
@@ -1063,7 +1061,6 @@ def main(
 class LabTeacher:
     "The embedded teacher as a process of its own: `with LabTeacher() as teacher: teacher.base_url`."
     model = MODEL
-
     def __init__(self,
         slip_rate: float = 0.15, # the share of answers with a slip, 0 to 1
         seed: int = 0, # which answers slip, and how

@@ -327,14 +327,12 @@ class _Worker: # one process of ours
         try: self.process.stdin.write(json.dumps(ask).encode() + b'\n'); self.process.stdin.flush()
         except OSError: return False
         return True
-
     def read(self) -> dict | None: # one reply; None where the worker ended or wrote anything else
         line = self.process.stdout.readline(_LONGEST_LINE)
         if not line.endswith(b'\n'): return None
         try: reply = json.loads(line)
         except ValueError: return None
         return reply if isinstance(reply, dict) else None
-
     def stop(self): # the worker and all it started
         try: os.killpg(self.process.pid, 9)
         except (AttributeError, ProcessLookupError, PermissionError): self.process.kill()

@@ -119,7 +119,7 @@ def _data_html(d):
            [', '.join(f'{n} {k}' for k, n in _count(r['reason'] for r in rows).items()) or 'none']]
     return ('<h2>Problems</h2>' + _table(['set', 'problems'], counts.items()) +
             (('<p>Rows whose gold answer is not one number, left out:</p>' + _table(['benchmark', 'left out'], why)) if why else '') +
-            '<p>Training problems whose normalised text stands in another set, not trained on:</p>' + _table(['set', 'leaked'], [[k, len(v)] for k, v in leaked.items()]))
+            '<p>Training and dev problems whose normalised text stands in a test set (or, for dev, in training), not trained on:</p>' + _table(['set', 'leaked'], [[k, len(v)] for k, v in leaked.items()]))
 
 def _count(items):
     counts = {}

@@ -9,9 +9,10 @@ __all__ = ['STAGES', 'SOURCES', 'LICENCES', 'Stage', 'Run', 'recipe', 'make_prob
            'run_notebooks']
 
 # %% ../nbs/run.ipynb #ad76d348
-import hashlib, json, os, platform, random, re, shutil, sys, time
+import ast, hashlib, json, os, platform, random, re, shutil, sys, time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -35,6 +36,7 @@ _HERE = Path(mtd.__file__).parent # the package's own code
 STAGES = {} # name -> Stage, in the order of the flow
 
 # %% ../nbs/run.ipynb #e89fdafc
+@cache
 def _modules(names):
     "The modules of this package that `names` import, themselves included."
     seen, todo = set(), list(names)
@@ -48,6 +50,23 @@ def _modules(names):
         todo = [name for found in todo for name in ((found,) if isinstance(found, str) else found) if name]
     return sorted(seen - {'settings', 'run', 'cli'})
 
+@cache
+def _wiring(name):
+    "A digest of one function of this module and of all that it uses here: what joins the settings to the library."
+    source = (_HERE/'run.py').read_text(encoding='utf-8')
+    found, todo, nodes = {}, [name], {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef): nodes[node.name] = node
+        if isinstance(node, ast.Assign): nodes |= {t.id: node for t in node.targets if isinstance(t, ast.Name)}
+    while todo:
+        at = todo.pop()
+        if at in found or at not in nodes: continue
+        found[at] = ast.get_source_segment(source, nodes[at])
+        todo += [n.id for n in ast.walk(nodes[at]) if isinstance(n, ast.Name)]
+    return digest(found)
+
+# %% ../nbs/run.ipynb #520e06fd
+@cache
 def _versions(packages):
     found = {'python': platform.python_version()}
     for name in packages:
@@ -65,7 +84,7 @@ def _sum(path):
         with open(path, 'rb') as f: _sums[key] = hashlib.file_digest(f, 'sha256').hexdigest()
     return _sums[key]
 
-# %% ../nbs/run.ipynb #8b555cbe
+# %% ../nbs/run.ipynb #bfea328d
 class Run:
     "A run's settings and its folder of artifacts."
     def __init__(self,
@@ -84,8 +103,7 @@ class Run:
     def fresh(self, name: str) -> bool: # does the stage stand, whole and made from what it would be made from now?
         try: manifest = json.loads((self.folder/name/'manifest.json').read_text())
         except (OSError, ValueError): return False
-        return manifest['digest'] == self.digest(name) and all(
-            (self.folder/name/f).is_file() and (self.folder/name/f).stat().st_size == n for f, n in manifest['files'].items())
+        return manifest['digest'] == self.digest(name) and manifest['inputs'] == _contents(self, name) and _whole(self.folder/name, manifest)
 
     def artifact(self, name: str) -> Path: # the folder of the stage, made if it is missing or stale
         if name not in STAGES: raise ValueError(f'no stage is called {name!r}; there are {", ".join(STAGES)}')
@@ -96,19 +114,32 @@ class Run:
         path = self.artifact(name)/file
         return read_jsonl(path) if path.suffix == '.jsonl' else json.loads(path.read_text())
 
-# %% ../nbs/run.ipynb #bfea328d
+# %% ../nbs/run.ipynb #bde988b1
 def recipe(
     run: Run, # the run
     name: str, # a stage
 ) -> dict: # settings, code, versions and inputs
     "What a stage is made from; its digest decides whether the stage is stale."
     stage, s = STAGES[name], run.settings
-    code = {m: _sum(_HERE/f'{m}.py')[:12] for m in _modules(stage.modules)}
+    code = {m: _sum(_HERE/f'{m}.py')[:12] for m in _modules(stage.modules)} | {'run': _wiring(f'make_{name}')}
     return dict(stage=name, settings={k: getattr(s, k) for k in stage.settings}, code=code, versions=_versions(stage.packages),
                 inputs={i: run.digest(i) for i in stage.inputs},
-                outside={f'{p.parent.name}/{p.name}': _sum(p)[:12] for p in (stage.outside(run) if stage.outside else ())})
+                outside={'/'.join(p.parts[-2:]): _sum(p)[:12] for p in (stage.outside(run) if stage.outside else ())})
 
-# %% ../nbs/run.ipynb #bde988b1
+# %% ../nbs/run.ipynb #3ad2c021
+def _whole(folder, manifest):
+    "Is every file of the stage there, with the content that was written?"
+    return all((folder/f).is_file() and _sum(folder/f) == s for f, s in manifest['files'].items())
+
+def _contents(run, name):
+    "A digest of the content of each input as it stands; None for one that does not stand."
+    found = {}
+    for i in STAGES[name].inputs:
+        path = run.folder/i/'manifest.json'
+        found[i] = digest(json.loads(path.read_text())['files']) if path.is_file() and run.fresh(i) else None
+    return found
+
+# %% ../nbs/run.ipynb #01eb40d3
 def _link(link: Path, folder: Path):
     "Point `link` at `folder`; where links are not to be had, do without."
     try:
@@ -118,7 +149,7 @@ def _link(link: Path, folder: Path):
         os.replace(tmp, link)
     except OSError: pass
 
-# %% ../nbs/run.ipynb #3ad2c021
+# %% ../nbs/run.ipynb #c013958b
 def _make(run: Run, name: str):
     "Make one stage and what it stands on."
     from filelock import FileLock
@@ -126,22 +157,23 @@ def _make(run: Run, name: str):
     for i in stage.inputs: run.artifact(i)
     with FileLock(run.folder/f'.{name}.lock'):
         if run.fresh(name): return
-        made_from, partial, final = recipe(run, name), run.folder/f'.{name}.partial', run.folder/name
-        mark = partial/'.digest'
-        if partial.exists() and (not mark.exists() or mark.read_text() != digest(made_from)): shutil.rmtree(partial)
+        made_from, inputs = recipe(run, name), _contents(run, name)
+        partial, final = run.folder/f'.{name}.partial', run.folder/name
+        want, mark = digest([made_from, inputs]), partial/'.digest'
+        if partial.exists() and (not mark.exists() or mark.read_text() != want): shutil.rmtree(partial)
         partial.mkdir(exist_ok=True)
-        write_atomic(mark, digest(made_from))
-        print(f'{name}: making it in {run.folder.name}', file=sys.stderr)
-        start = time.monotonic()
-        stage.make(run, partial)
-        mark.unlink()
-        files = {str(p.relative_to(partial)): p.stat().st_size for p in sorted(partial.rglob('*')) if p.is_file()}
-        manifest = dict(digest=digest(made_from), recipe=made_from, seconds=round(time.monotonic() - start, 1), files=files)
-        write_atomic(partial/'manifest.json', json.dumps(manifest, indent=1) + '\n')
+        write_atomic(mark, want)
+        if not (partial/'manifest.json').exists(): # else it was killed just before it moved
+            print(f'{name}: making it in {run.folder.name}', file=sys.stderr)
+            start = time.monotonic()
+            stage.make(run, partial)
+            files = {str(p.relative_to(partial)): _sum(p) for p in sorted(partial.rglob('*')) if p.is_file() and p != mark}
+            manifest = dict(digest=digest(made_from), recipe=made_from, inputs=inputs, seconds=round(time.monotonic() - start, 1), files=files)
+            write_atomic(partial/'manifest.json', json.dumps(manifest, indent=1) + '\n')
         if final.exists(): shutil.rmtree(final)
         os.replace(partial, final)
 
-# %% ../nbs/run.ipynb #c013958b
+# %% ../nbs/run.ipynb #b917042a
 def _stage(inputs='', settings='', modules='', packages='', outside=None):
     "Register the decorated `make_<name>` as a stage."
     def register(make):
@@ -163,7 +195,7 @@ def _draw(items, n, seed):
     if not n or n >= len(items): return list(items)
     return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), n))]
 
-# %% ../nbs/run.ipynb #86d5baed
+# %% ../nbs/run.ipynb #d86e1e7c
 @_stage('', 'train_set train_problems dev_problems test_sets test_problems seed', 'problems lab', outside=_mirror)
 def make_problems(run, folder):
     "train.jsonl, dev.jsonl, test/*.jsonl and summary.json."
@@ -176,22 +208,23 @@ def make_problems(run, folder):
         excluded[name if split is None else f'{name}/{split}'] = loaded.excluded
         return loaded.problems
     if s.train_set == 'lab':
-        train, dev = lab('train', s.train_problems or 4000), lab('dev', s.dev_problems)
+        train, dev = lab('train', s.train_problems), lab('dev', s.dev_problems)
     else:
         everything = load(s.train_set, 'train')
         dev = _draw(everything, s.dev_problems, s.seed)
         held = {p.id for p in dev}
         train = _draw([p for p in everything if p.id not in held], s.train_problems, s.seed + 1)
     for name in s.test_sets:
-        sets[name] = lab(name.removeprefix('lab/'), s.test_problems or 1000) if name.startswith('lab/') else _draw(load(name), s.test_problems, s.seed)
+        sets[name] = lab(name.removeprefix('lab/'), s.test_problems) if name.startswith('lab/') else _draw(load(name), s.test_problems, s.seed)
     for name, problems in dict(train=train, dev=dev, **{f'test/{file_name(n)}': p for n, p in sets.items()}).items():
         write_jsonl(folder/f'{name}.jsonl', [p.to_dict() for p in problems])
-    leaked = {name: leakage(train, problems) for name, problems in dict(dev=dev, **sets).items()}
+    leaked = {name: sorted({a for a, _ in leakage(train + dev, problems)}) for name, problems in sets.items()}
+    leaked['dev'] = sorted({a for a, _ in leakage(train, dev)})
     summary = dict(counts=dict(train=len(train), dev=len(dev), **{n: len(p) for n, p in sets.items()}), leaked=leaked,
                    excluded={n: [dict(id=e['id'], reason=e['reason']) for e in rows] for n, rows in excluded.items()})
     write_atomic(folder/'summary.json', json.dumps(summary, indent=1) + '\n')
 
-# %% ../nbs/run.ipynb #b917042a
+# %% ../nbs/run.ipynb #e8313def
 def file_name(
     test_set: str, # e.g. `lab/numbers`
 ) -> str: # e.g. `lab-numbers`
@@ -206,30 +239,40 @@ def read_problems(
     file = f'{name}.jsonl' if name in ('train', 'dev') else f'test/{file_name(name)}.jsonl'
     return [Problem.from_dict(r) for r in run.read('problems', file)]
 
-# %% ../nbs/run.ipynb #2dc53944
-def _recorded_files(run):
+# %% ../nbs/run.ipynb #0f25288f
+def _teaching_files(run):
+    "Recorded completions, demonstrations and prices."
+    from mtd.prompting import THOUGHTS
     s = run.settings
-    return [p for item in s.recorded if 'recorded' in s.sources for p in [Path(s.data)/item.partition(':')[2]] if s.data and p.is_file()]
+    recorded = [p for item in s.recorded if 'recorded' in s.sources for p in [Path(s.data)/item.partition(':')[2]] if s.data and p.is_file()]
+    return recorded + [find_file(THOUGHTS[t].demonstrations) for t in s.thoughts] + [find_file('data/prices.json')]
 
 @_stage('problems', 'thoughts sources endpoint teacher_model recorded shots samples temperature top_p max_tokens slip_rate seed',
-        'teacher annotations lab_teacher prompting', 'openai', _recorded_files)
+        'teacher annotations lab_teacher prompting', 'openai', _teaching_files)
 def make_completions(run, folder):
     "completions.jsonl, failures.jsonl and cost.json."
     from mtd.teacher import usage_cost
     s, problems = run.settings, read_problems(run, 'train') + read_problems(run, 'dev')
     answers = {name: SOURCES[name](run, problems) for name in s.sources}
     completions, failures = [c for a in answers.values() for c in a.completions], [f | {'source': k} for k, a in answers.items() for f in a.failures]
+    lost = [f['reason'] for f in failures if f.get('again')]
+    if lost: raise ValueError(f'{len(lost)} of {len(completions) + len(failures)} requests were not answered, the first: {lost[0]}; '
+                              'what was bought is kept: run again, and only these are asked')
     write_jsonl(folder/'completions.jsonl', [c.__dict__ for c in completions])
     write_jsonl(folder/'failures.jsonl', failures)
     write_atomic(folder/'cost.json', json.dumps(usage_cost(completions).__dict__, indent=1) + '\n')
 
-# %% ../nbs/run.ipynb #728f0b69
+# %% ../nbs/run.ipynb #01db3871
 def _ask(run, problems, base_url, api_key, model, source, endpoint=None):
     "Ask an endpoint for every thought of every problem."
+    from filelock import FileLock
     from mtd.teacher import Store, complete, make_requests
     s = run.settings
     requests = make_requests(problems, s.thoughts, model, s.shots, s.samples, temperature=s.temperature, top_p=s.top_p, max_tokens=s.max_tokens, seed=s.seed)
-    return complete(requests, Store(run.root/'completions.sqlite'), base_url, api_key, endpoint=endpoint, concurrency=s.concurrency, source=source)
+    with FileLock(run.root/'.completions.lock'): # two runs at once would buy the same answers twice
+        answers = complete(requests, Store(run.root/'completions.sqlite'), base_url, api_key, endpoint=endpoint, concurrency=s.concurrency, source=source)
+    final = ('refused', 'empty answer', 'HTTP 400', 'HTTP 422') # what the teacher would say again
+    return replace(answers, failures=[f | {'again': not f['reason'].startswith(final)} for f in answers.failures])
 
 def _from_lab_teacher(run, problems):
     from mtd.lab_teacher import LabTeacher
@@ -245,20 +288,21 @@ def _from_annotations(run, problems):
     from mtd.teacher import annotations
     return annotations(problems, run.settings.thoughts)
 
-# %% ../nbs/run.ipynb #0f25288f
+# %% ../nbs/run.ipynb #eb4c7bfa
 def _from_files(run, problems):
     from mtd.teacher import Answers, recorded
     s, found = run.settings, []
     for item in s.recorded:
         thought, _, file = item.partition(':')
         path = Path(s.data)/file
-        if s.data and path.is_file(): found.append(recorded(path, problems, thought))
-        else: print(f'recorded completions left out: there is no {file} below data = {s.data!r}', file=sys.stderr)
+        if s.data and not path.is_file(): raise FileNotFoundError(f'recorded = {item}: there is no file {path}; correct it, or leave it out')
+        if s.data: found.append(recorded(path, problems, thought))
+        else: found.append(Answers([], [dict(problem_id=p.id, thought=thought, reason=f'no folder for {file} was given (setting data)') for p in problems]))
     return Answers([c for a in found for c in a.completions], [f for a in found for f in a.failures])
 
 SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
 
-# %% ../nbs/run.ipynb #eb4c7bfa
+# %% ../nbs/run.ipynb #5716e6c5
 @_stage('problems completions', '', 'mixing', 'sympy pydantic-monty')
 def make_thoughts(run, folder):
     "thoughts.jsonl and yields.json."
@@ -270,23 +314,30 @@ def make_thoughts(run, folder):
     table = yields(rows, run.read('completions', 'failures.jsonl'))
     write_atomic(folder/'yields.json', json.dumps(table, indent=1) + '\n')
 
+def _licences(s):
+    "Where the problems and the thoughts come from, and under which licences."
+    from mtd.problems import BENCHMARKS
+    problems = f'{BENCHMARKS[s.train_set].hub}, {BENCHMARKS[s.train_set].licence}' if s.train_set in BENCHMARKS else 'written by this project, Apache-2.0'
+    return {f'problems ({s.train_set})': problems} | {f'thoughts ({k})': LICENCES[k] for k in s.sources}
+
 LICENCES = dict(lab_teacher='written by this project, Apache-2.0', endpoint="under the terms of the endpoint's owner", annotations='openai/gsm8k, MIT',
-                recorded='as the recorded file says', gold='as the problems')
+                recorded='under the licence of the recorded file')
 
 def _splits(run):
-    "Training problems that stand in no test set, and dev problems."
-    leaked = {a for pairs in run.read('problems', 'summary.json')['leaked'].values() for a, _ in pairs}
-    return [p for p in read_problems(run, 'train') if p.id not in leaked], read_problems(run, 'dev')
+    "Training and dev problems that stand in no test set, nor training problems in dev."
+    leaked = {i for ids in run.read('problems', 'summary.json')['leaked'].values() for i in ids}
+    return tuple([p for p in read_problems(run, name) if p.id not in leaked] for name in ('train', 'dev'))
 
+# %% ../nbs/run.ipynb #d4f0b8ac
 @_stage('problems thoughts', 'paths', 'mixing', 'datasets')
 def make_examples(run, folder):
     "The mix: a `DatasetDict` and its card."
     from mtd.mixing import examples, write_mix
     rows, (train, dev) = run.read('thoughts', 'thoughts.jsonl'), _splits(run)
     write_mix(folder, examples(train, rows, run.settings.paths), examples(dev, rows, 1), run.read('thoughts', 'yields.json'),
-              {k: LICENCES[k] for k in run.settings.sources}, f'mtd mix, profile {run.settings.profile}')
+              _licences(run.settings), f'mtd mix, profile {run.settings.profile}')
 
-# %% ../nbs/run.ipynb #5716e6c5
+# %% ../nbs/run.ipynb #f111badb
 _TRAINING = 'student_model student_config vocab_size max_length student_seed optimizer learning_rate warmup_steps weight_decay epochs max_steps tokens_per_batch accumulation eval_every patience'
 _TRAINERS = 'torch transformers accelerate tokenizers'
 
@@ -300,9 +351,11 @@ def _train(run, examples, folder):
 
 @_stage('examples', _TRAINING, 'finetuning', _TRAINERS)
 def make_student(run, folder):
-    "The student of the mix."
+    "The student of the mix, with its model card."
     from datasets import load_from_disk
+    from mtd.finetuning import write_model_card
     _train(run, load_from_disk(str(run.artifact('examples'))), folder)
+    write_model_card(folder, f'Student of the mtd profile {run.settings.profile}', '\n'.join(f'- {k}: {v}' for k, v in _licences(run.settings).items()))
 
 @_stage('problems', _TRAINING, 'finetuning mixing', _TRAINERS)
 def make_baseline(run, folder):
@@ -312,19 +365,19 @@ def make_baseline(run, folder):
     train, dev = _splits(run)
     _train(run, DatasetDict(train=Dataset.from_list(answers_only(train)), dev=Dataset.from_list(answers_only(dev))), folder)
 
-# %% ../nbs/run.ipynb #6d23f282
+# %% ../nbs/run.ipynb #18ac42c5
 def _predict(student, problems, inputs, outcomes_of, run, path):
     "Answers to `inputs`, executed, as rows."
     from mtd.core import same_answer
     from mtd.evaluation import generate
     s = run.settings
     texts = generate(student, inputs, max_new_tokens=s.max_new_tokens, batch_size=s.eval_batch, path=path)
-    return [dict(id=p.id, gold=str(p.answer), text=text, status=o.status, answer=str(o.answer) if o.ok else None, detail=o.detail,
+    return [dict(id=p.id, gold=str(p.answer), text=text, status=o.status, answer=str(o.answer) if o.ok else None, shown=o.text, detail=o.detail,
                  right=same_answer(o, p.answer)) for p, text, o in zip(problems, texts, outcomes_of(texts))]
 
 @_stage('problems student', 'thoughts max_new_tokens test_sets', 'evaluation', _TRAINERS + ' pydantic-monty sympy')
 def make_predictions(run, folder):
-    "<set>.<thought>.jsonl: id, gold, text, status, answer, detail, right."
+    "<set>.<thought>.jsonl: id, gold, text, status, answer, shown (as written), detail, right."
     from mtd.finetuning import load_student
     from mtd.prompting import execute, student_input
     student = load_student(run.artifact('student'))
@@ -337,7 +390,7 @@ def make_predictions(run, folder):
             write_jsonl(file, rows)
     (folder/'journal.jsonl').unlink(missing_ok=True)
 
-# %% ../nbs/run.ipynb #f111badb
+# %% ../nbs/run.ipynb #318c3582
 @_stage('problems baseline', 'max_new_tokens test_sets', 'evaluation mixing', _TRAINERS)
 def make_baseline_predictions(run, folder):
     "<set>.answer.jsonl of the baseline, as `predictions`."
@@ -351,7 +404,7 @@ def make_baseline_predictions(run, folder):
                     _predict(student, problems, [e['input'] for e in answers_only(problems)], read_answers, run, folder/'journal.jsonl'))
     (folder/'journal.jsonl').unlink(missing_ok=True)
 
-# %% ../nbs/run.ipynb #18ac42c5
+# %% ../nbs/run.ipynb #54740157
 def read_outcomes(
     run: Run, # the run
     name: str, # `dev` or a test set
@@ -363,7 +416,7 @@ def read_outcomes(
 def _outcome(row):
     from fractions import Fraction
     from mtd.core import Outcome
-    return Outcome(row['status'], None if row['answer'] is None else Fraction(row['answer']), row['detail'])
+    return Outcome(row['status'], None if row['answer'] is None else Fraction(row['answer']), row['detail'], row['shown'])
 
 def _scored(outcomes, problems, ties):
     "Every thought, every combination and every oracle on one set."
@@ -381,7 +434,7 @@ def _baselines(run, name, problems):
         found['trained on answers alone'] = score([_outcome(r) for r in run.read('baseline_predictions', f'{file_name(name)}.answer.jsonl')], problems)
     return {k: v.to_dict() for k, v in found.items()}
 
-# %% ../nbs/run.ipynb #318c3582
+# %% ../nbs/run.ipynb #0470b9dc
 @_stage('problems predictions', 'answers_only test_sets', 'evaluation')
 def make_scores(run, folder):
     "scores.json: per test set its thoughts, combinations, oracle and baselines; the combination chosen on dev."
@@ -395,7 +448,7 @@ def make_scores(run, folder):
     scores = dict(chosen=dict(name=choice.name, rule=choice.rule, order=choice.order), dev=_scored(outcomes, problems, choice.ties), sets=sets)
     write_atomic(folder/'scores.json', json.dumps(scores, indent=1) + '\n')
 
-# %% ../nbs/run.ipynb #54740157
+# %% ../nbs/run.ipynb #3d0d356d
 def report_data(
     run: Run, # the run
 ) -> dict: # all that `mtd.results.report_html` shows
@@ -424,7 +477,7 @@ def _device():
     import torch
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'no GPU'
 
-# %% ../nbs/run.ipynb #0470b9dc
+# %% ../nbs/run.ipynb #a2a8e065
 def _examples(run):
     "The first right and the first wrong answer of each thought to each test set."
     found = []
@@ -442,7 +495,7 @@ def make_report(run, folder):
     from mtd.results import report_html
     write_atomic(folder/'report.html', report_html(report_data(run)))
 
-# %% ../nbs/run.ipynb #3d0d356d
+# %% ../nbs/run.ipynb #5183a453
 def pipeline() -> list: # paths, in order
     "The notebooks of the pipeline: those with a number."
     return sorted(p for p in find_file('nbs').glob('*.ipynb') if p.name[:2].isdigit())
@@ -456,31 +509,37 @@ def run_notebooks(
     run, paths = Run(settings), pipeline()
     chosen = [p for p in paths if not only or any(p.stem.startswith(o) for o in only)]
     if not chosen: raise ValueError(f'no notebook begins with {", ".join(only)}; there are {", ".join(p.stem for p in paths)}')
-    for path in chosen: _execute(run, path, overrides or {})
+    given = (overrides or {}) | ({'data': settings.data} if settings.data else {}) # the kernel may start in another folder
+    for path in chosen: _execute(run, path, given)
+    if only and not any(p.stem == '12_results' for p in chosen): return run
     report = run.artifact('report')/'report.html'
     if not (run.folder/'report.html').exists() or (run.folder/'report.html').read_bytes() != report.read_bytes():
         write_atomic(run.folder/'report.html', report.read_text(encoding='utf-8'))
     return run
 
-# %% ../nbs/run.ipynb #a2a8e065
+# %% ../nbs/run.ipynb #3a40d2e1
 def _execute(run, path, overrides):
     "Execute one notebook unless its executed copy is still right."
     out = run.folder/'notebooks'/path.name
     mark = out.with_suffix('.json')
-    code = {p.name: _sum(p) for p in sorted(_HERE.glob('*.py'))}
-    want = digest(dict(notebook=_sum(path), settings=run.settings.digest, overrides=overrides, code=code))
+    code, stages = {p.name: _sum(p) for p in sorted(_HERE.glob('*.py'))}, {n: run.digest(n) for n in STAGES}
+    want = digest(dict(notebook=_sum(path), settings=run.settings.digest, overrides=overrides, code=code, stages=stages))
     if out.exists() and mark.exists() and json.loads(mark.read_text())['digest'] == want:
         print(f'{path.stem}: executed before, unchanged', file=sys.stderr)
         return
     import papermill
+    from nbclient.exceptions import DeadKernelError
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
     out.parent.mkdir(parents=True, exist_ok=True)
-    part, start = out.with_name(f'.{path.name}'), time.monotonic()
+    part, start = out.with_name(f'.{os.getpid()}.{path.name}'), time.monotonic()
     parameters = dict(profile=run.settings.profile, **overrides)
     try: papermill.execute_notebook(str(path), str(part), parameters, kernel_name='python3', cwd=str(run.root.parent), progress_bar=False,
                                     execution_timeout=run.settings.cell_timeout, extra_arguments=['--IPKernelApp.log_level=40'])
     except papermill.PapermillExecutionError as e:
-        raise ValueError(f'{path.stem}, cell {e.exec_count}: {e.ename}: {e.evalue}; the whole traceback is in {part}') from None
+        failed = out.with_name(f'failed-{path.name}')
+        os.replace(part, failed)
+        raise ValueError(f'{path.stem}, cell {e.exec_count}: {e.ename}: {e.evalue}; the whole traceback is in {failed}') from None
+    except DeadKernelError: raise ValueError(f'{path.stem}: its kernel was ended, most likely for want of memory; lower tokens_per_batch or eval_batch, and run again') from None
     os.replace(part, out)
     write_atomic(mark, json.dumps(dict(digest=want, seconds=round(time.monotonic() - start, 1))))
     print(f'{path.stem}: {time.monotonic() - start:.0f} s', file=sys.stderr)

@@ -7,10 +7,12 @@ __all__ = ['ProblemSettings', 'TeacherSettings', 'StudentSettings', 'Settings', 
            'from_notebook']
 
 # %% ../nbs/settings.ipynb #dde75855
-import configparser, os, typing
+import configparser, json, os, typing
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from .core import digest, find_file
 
@@ -79,7 +81,9 @@ class Settings(StudentSettings, TeacherSettings, ProblemSettings):
 
     @property
     def digest(self) -> str: # 8 hexadecimal characters; settings that change no result do not count
-        return digest({f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get('local') and f.name != 'profile'}, 8)
+        counted = {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get('local') and f.name != 'profile'}
+        if any(not name.startswith('lab') for name in (self.train_set, *self.test_sets)): counted['data'] = 'mirror' if self.data else 'hub'
+        return digest(counted, 8)
 
     def _repr_markdown_(self):
         rows = [f'| `{k}` | {", ".join(v) if isinstance(v, tuple) else v} |' for k, v in asdict(self).items()]
@@ -123,7 +127,7 @@ def _check(f, value):
         for v in values:
             if v not in choices: raise ValueError(f'{f.name} = {v!r} is not known; {_nearest(v, choices)}')
         if len(set(values)) < len(values): raise ValueError(f'{f.name} = {", ".join(values)} names one of them twice')
-    if isinstance(value, float) and value != value: raise ValueError(f'{f.name} is not a number')
+    if isinstance(value, float) and not isfinite(value): raise ValueError(f'{f.name} = {value} is not a number to work with')
     if low is not None and value < low: raise ValueError(f'{f.name} = {value} is below {low}, the least it may be')
     if high is not None and value > high: raise ValueError(f'{f.name} = {value} is above {high}, the most it may be')
 
@@ -167,7 +171,8 @@ def load(
     if missing: raise ValueError(f'[DEFAULT] lacks {", ".join(missing)}; every setting stands there once')
     raw = dict(parser[profile]) | (overrides or {})
     values = {k: _convert(f, raw[k]) for k, f in known.items()}
-    values['data'] = values['data'] or os.environ.get('MTD_DATA', '')
+    data = values['data'] or os.environ.get('MTD_DATA', '')
+    values['data'] = str(Path(data).expanduser().resolve()) if data else '' # a notebook may run in another folder
     for k, f in known.items(): _check(f, values[k])
     _check_together(values)
     return Settings(profile=profile, **values)
@@ -184,10 +189,30 @@ def _check_together(v: dict):
         if not colon or thought not in v['thoughts']:
             raise ValueError(f'recorded = {item!r}: write thought:file, the thought one of {", ".join(v["thoughts"])}')
     if not v['epochs'] and not v['max_steps']: raise ValueError('epochs and max_steps are both 0; the student would not be trained')
-    for item in v['student_config']:
-        if ':' not in item: raise ValueError(f'student_config = {item!r}: write name:value, e.g. hidden_size:256')
+    if v['train_set'] == 'lab' and not v['train_problems']: raise ValueError('train_problems = 0 means all, and the lab is endless; give a number')
+    if not v['test_problems'] and any(t.startswith('lab/') for t in v['test_sets']): raise ValueError('test_problems = 0 means all, and the lab is endless; give a number')
+    if not v['learning_rate'] > 0: raise ValueError('learning_rate = 0 would train nothing')
+    _check_student(v)
+    _check_endpoint(v['endpoint'])
 
-# %% ../nbs/settings.ipynb #81686902
+# %% ../nbs/settings.ipynb #60ccdc28
+def _check_student(v: dict):
+    "`ValueError` for a student that cannot be made."
+    from mtd.finetuning import STUDENTS
+    if v['student_model'].startswith('scratch-') and v['student_model'] not in STUDENTS:
+        raise ValueError(f"student_model = {v['student_model']!r} is not known; {_nearest(v['student_model'], STUDENTS)}")
+    for item in v['student_config']:
+        name, colon, value = item.partition(':')
+        try: json.loads(value if colon else '')
+        except ValueError: raise ValueError(f'student_config = {item!r}: write name:value, e.g. hidden_size:256') from None
+
+def _check_endpoint(url: str):
+    "`ValueError` for an endpoint that is no plain base URL: a key in it would end up in logs and reports."
+    parts = urlsplit(url)
+    if parts.scheme not in ('http', 'https') or not parts.hostname: raise ValueError('endpoint is no base URL; it looks like https://api.openai.com/v1')
+    if parts.username or parts.password or parts.query: raise ValueError('endpoint holds a name, a password or a query; keys belong in the environment, as OPENAI_API_KEY')
+
+# %% ../nbs/settings.ipynb #deff2670
 def from_notebook(
     names: dict, # the notebook's `globals()`, taken right after its parameters
 ) -> Settings:

@@ -1,5 +1,7 @@
-"""Execute every notebook in place with its own defaults (the `lab` profile) and write the manifest of `data/`. Called by `make notebooks`."""
-import hashlib, json, subprocess, sys
+"""Execute notebooks in place with their own defaults (the `lab` profile), write the manifest of `data/` and README.md from `nbs/index.ipynb`.
+
+`python tests/refresh.py` does all, `python tests/refresh.py 04_equations` one notebook, `python tests/refresh.py readme` none."""
+import hashlib, json, re, subprocess, sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -29,8 +31,28 @@ def refresh(path):
     path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 
+def readme():
+    "README.md as text, and its pictures: `nbs/index.ipynb` with the inputs of cells tagged `hide` left out, and links that start at the project's root."
+    from nbconvert import MarkdownExporter
+    from traitlets.config import Config
+    config = Config({'TagRemovePreprocessor': {'enabled': True, 'remove_input_tags': ['hide']}, 'ExtractOutputPreprocessor': {'output_filename_template': 'readme_{cell_index}{extension}'}})
+    text, extra = MarkdownExporter(config=config).from_filename(str(ROOT/'nbs'/'index.ipynb'), {'output_files_dir': 'nbs/images'})
+    text = re.sub(r'\]\((?!http|nbs/)([\w/]+\.ipynb)\)', r'](nbs/\1)', text)
+    return re.sub(r'\n{3,}', '\n\n', text).strip() + '\n', extra['outputs']
+
+
+def write_readme():
+    "README.md and nbs/images."
+    text, pictures = readme()
+    (ROOT/'README.md').write_text(text, encoding='utf-8')
+    for name, data in pictures.items():
+        (ROOT/name).parent.mkdir(exist_ok=True)
+        (ROOT/name).write_bytes(data)
+
+
 if __name__ == '__main__':
     write_manifest()
-    names = sys.argv[1:]
+    names = [n for n in sys.argv[1:] if n != 'readme']
     for path in sorted((ROOT/'nbs').glob('*.ipynb')):
-        if not names or path.stem in names: refresh(path)
+        if path.stem in names or len(sys.argv) == 1: refresh(path)
+    write_readme()

@@ -12,17 +12,17 @@ NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
 
 
 def papermill(path, out, *parameters, cwd=ROOT):
-    env = os.environ | {'OMP_NUM_THREADS': '1', 'OMP_WAIT_POLICY': 'passive', 'TOKENIZERS_PARALLELISM': 'false'}
+    env = {k: v for k, v in os.environ.items() if k != 'MTD_DATA'} | {'OMP_NUM_THREADS': '1', 'OMP_WAIT_POLICY': 'passive', 'TOKENIZERS_PARALLELISM': 'false'}
     return subprocess.run([sys.executable, '-m', 'papermill', str(path), str(out), '-p', 'profile', 'smoke', *parameters, '--log-output',
                            '--no-progress-bar', '-k', 'python3'], cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope='session')
 def executed(tmp_path_factory):
-    "All notebooks, two at a time, each in a kernel of its own."
+    "All notebooks, two at a time, each in a kernel of its own, from a folder without runs."
     folder = tmp_path_factory.mktemp('executed')
     with ThreadPoolExecutor(2) as pool:
-        return {p.stem: (folder/p.name, pool.submit(papermill, p, folder/p.name)) for p in NOTEBOOKS}
+        return {p.stem: (folder/p.name, pool.submit(papermill, p, folder/p.name, cwd=folder)) for p in NOTEBOOKS}
 
 
 @pytest.mark.parametrize('name', [p.stem for p in NOTEBOOKS])
@@ -52,3 +52,9 @@ def test_notebook_runs_where_jupyterlab_runs_it(tmp_path):
     done = papermill(ROOT/'nbs'/'02_prompting.ipynb', tmp_path/'out.ipynb', cwd=ROOT/'nbs')
     assert done.returncode == 0, done.stderr[-3000:]
     assert not (ROOT/'nbs'/'runs').exists()
+
+
+def test_late_notebook_makes_all_it_stands_on(tmp_path):
+    done = papermill(ROOT/'nbs'/'12_results.ipynb', tmp_path/'out.ipynb', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path/'runs'/'smoke'/'report'/'report.html').exists()

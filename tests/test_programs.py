@@ -143,7 +143,7 @@ def test_a_worker_that_dies_is_replaced():
     slow = 'n = 0\nwhile n < 2_000_000: n += 1\nans = n'
     done = run_all([slow, 'ans = 1', slow, 'ans = 2'], workers=1, timeout=30)
     killer.join()
-    assert [o.answer for o in done] == [2_000_000, 1, 2_000_000, 2] and worker.process.poll() is not None
+    assert [o.answer for o in done] == [2_000_000, 1, 2_000_000, 2] and worker.process.wait(10) is not None
 
 def test_a_forged_reply_is_not_believed():
     good = dict(id=7, status='ran', answer='3/2', detail='', text='1.5')

@@ -1,5 +1,5 @@
 """The project around the package: notebooks and package in step, environments in agreement, data as its manifest says."""
-import hashlib, json, re, shutil, subprocess, sys
+import hashlib, json, os, re, shutil, subprocess, sys, zipfile
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,15 @@ def test_constraints_pin_every_dependency_and_are_what_is_installed():
         assert r.specifier.contains(pinned[name]) and version(name).split('+')[0] == pinned[name]
 
 
+def test_readme_is_the_index_notebook():
+    import refresh
+    text, pictures = refresh.readme()
+    assert (ROOT/'README.md').read_text(encoding='utf-8') == text, 'run: python tests/refresh.py readme'
+    assert pictures and all((ROOT/name).read_bytes() == data for name, data in pictures.items())
+    for target in re.findall(r'\]\((?!http)([^)#]+)\)', text): assert (ROOT/target).exists(), f'README links to {target}, which is not there'
+    for command in ('make run', 'make test', "pip install -c constraints.txt -e '.[dev]'"): assert command in text
+
+
 def test_no_local_path_or_registry_in_tracked_files():
     files = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True)
     names = [n for n in files.stdout.split('\0') if n] or [str(p.relative_to(ROOT)) for p in ROOT.rglob('*.py')]
@@ -111,6 +120,22 @@ def test_data_is_as_its_manifest_says():
              for p in sorted((ROOT/'data').rglob('*')) if p.is_file() and p.name != 'MANIFEST.json'}
     assert {k: v['sha256'] for k, v in manifest.items()} == found
     assert all(v['what'] for v in manifest.values())
+
+
+def test_wheel_carries_what_a_run_needs(tmp_path):
+    source, site, empty = tmp_path/'source', tmp_path/'site', tmp_path/'empty'
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns('.venv', 'runs', '.git', '__pycache__'))
+    empty.mkdir()
+    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', str(tmp_path), str(source)], check=True, timeout=300)
+    with zipfile.ZipFile(next(tmp_path.glob('*.whl'))) as wheel: wheel.extractall(site)
+    shutil.rmtree(source)
+    code = ('import mtd.core as c, mtd.run, mtd.settings, mtd.prompting as p; assert "site" in c.__file__; '
+            'print(c.project_root(), mtd.settings.load("smoke").profile, len(mtd.run.pipeline()), len(p.demonstrations("eot")), c.find_file("data/prices.json").exists())')
+    env = {k: v for k, v in os.environ.items() if k != 'MTD_DATA'} | {'PYTHONPATH': str(site)}
+    done = subprocess.run([sys.executable, '-c', code], cwd=empty, env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ['None', 'smoke', str(len([p for p in NOTEBOOKS if p.name[:2].isdigit()])), '9', 'True'], done.stderr
+    ran = subprocess.run([sys.executable, '-m', 'mtd.cli', 'run', '--profile', 'smoke', '--notebooks', '02'], cwd=empty, env=env, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0 and (empty/'runs'/'smoke'/'report.html').exists(), ran.stderr[-3000:]
 
 
 def test_import_is_light():

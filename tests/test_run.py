@@ -46,12 +46,15 @@ def test_second_call_makes_nothing(whole):
 
 @pytest.mark.parametrize('kills', [3, pytest.param(12, marks=pytest.mark.full)])
 def test_killed_run_goes_on_and_ends_the_same(whole, tmp_path, kills):
-    rng = random.Random(kills)
+    rng, standing = random.Random(kills), {}
     for _ in range(kills):
         job = subprocess.Popen(RUN, cwd=tmp_path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try: job.wait(rng.uniform(5, 35))
         except subprocess.TimeoutExpired: os.killpg(job.pid, signal.SIGKILL)
         job.wait()
+        now = {p: p.stat().st_mtime_ns for p in tmp_path.glob('runs/smoke-*/[a-z]*/manifest.json')}
+        assert standing.items() <= now.items(), 'a finished stage was made again'
+        standing = now
     done = subprocess.run(RUN, cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     assert results(tmp_path) == results(whole[0])
@@ -89,3 +92,57 @@ def test_wrong_words_are_one_line_and_status_2(tmp_path, args, says):
 def test_settings_lists_profiles_and_values(tmp_path):
     assert call('settings', cwd=tmp_path).stdout.split()[:2] == ['smoke', 'lab']
     assert 'student_seed = 3' in call('settings', '--profile', 'gsm8k', '--set', 'student_seed=3', cwd=tmp_path).stdout
+
+
+def test_scores_agree_with_predictions(whole):
+    base = whole[0]/'runs'/'smoke'
+    scores = json.loads((base/'scores'/'scores.json').read_text())
+    for name, s in scores['sets'].items():
+        for thought, one in s['thoughts'].items():
+            rows = [json.loads(line) for line in (base/'predictions'/f'{name.replace("/", "-")}.{thought}.jsonl').read_text().splitlines()]
+            assert (len(rows), sum(r['right'] for r in rows)) == (one['n'], one['right'])
+    card = (base/'student'/'README.md').read_text()
+    assert 'Apache-2.0' in card and 'max_steps' in card
+
+
+def test_a_changed_input_makes_what_stands_on_it_stale(whole, tmp_path):
+    code = '''import shutil, sys
+from dataclasses import replace
+from mtd.run import Run
+from mtd.settings import load
+run = Run(load("smoke"), sys.argv[1])
+print(run.fresh("scores"), run.fresh("examples"))
+path = run.folder/"thoughts"/"thoughts.jsonl"
+text = path.read_text(); path.write_text(text.replace("ans", "sna", 1))
+print(run.fresh("thoughts"), run.fresh("examples"), run.fresh("scores"))
+path.write_text(text)
+print(run.fresh("scores"), run.fresh("report"))
+other = Run(replace(load("smoke"), shots=1), sys.argv[1])
+shutil.rmtree(other.folder)
+print(Run(replace(load("smoke"), shots=1), sys.argv[1]).fresh("problems"))'''
+    done = subprocess.run([sys.executable, '-c', code, str(whole[0])], cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ['True', 'True', 'False', 'False', 'False', 'True', 'True', 'False'], done.stderr
+
+
+def test_real_data_take_the_same_way(tmp_path):
+    "GSM8K's own way (annotations, recorded chains, the baseline) on the project's rows in the hub's schema."
+    data = tmp_path/'data'
+    from mtd.core import find_file
+    import shutil
+    shutil.copytree(find_file('data/problems'), data)
+    (data/'teacher').mkdir()
+    shutil.copy(find_file('data/recorded_sample.jsonl'), data/'teacher'/'sample.jsonl')
+    settings = ['data=' + str(data), 'recorded=cot:teacher/sample.jsonl', 'dev_problems=3', 'epochs=0', 'max_steps=4', 'eval_every=2', 'warmup_steps=1', 'vocab_size=600',
+                'max_new_tokens=8', 'student_config=hidden_size:32,intermediate_size:64,num_hidden_layers:3']
+    done = call('run', '--profile', 'gsm8k', '--notebooks', '12', *[x for s in settings for x in ('--set', s)], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    base = tmp_path/'runs'/'gsm8k'
+    yields = {(y['source'], y['thought']): y for y in json.loads((base/'thoughts'/'yields.json').read_text())}
+    assert yields['annotations', 'pot']['kept'] == 10 and yields['annotations', 'pot']['reasons'] == {'no marks': 1, 'ends on another number': 1}
+    assert ('recorded', 'cot') in yields and 'trained on answers alone' in done.stdout
+    summary = json.loads((base/'problems'/'summary.json').read_text())
+    assert len(summary['excluded']['asdiv']) == 1 and summary['counts']['dev'] == 3
+    config = json.loads((base/'student'/'config.json').read_text())
+    assert config['num_hidden_layers'] == 3 == len(config['layer_types'])
+    gone = call('run', '--profile', 'gsm8k', '--notebooks', '07', '--set', f'data={data}', '--set', 'recorded=cot:teacher/none.jsonl', cwd=tmp_path)
+    assert gone.returncode == 2 and 'none.jsonl' in gone.stderr and 'Traceback' not in gone.stderr

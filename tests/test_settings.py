@@ -30,6 +30,8 @@ def test_default_holds_each_key_once_with_a_comment():
     ({'train_problems': -1}, 'below 0'), ({'thoughts': 'cot, pott'}, "did you mean 'pot'"), ({'thoughts': ''}, 'empty'),
     ({'thoughts': 'cot, cot'}, 'twice'), ({'answers_only': 'maybe'}, 'neither true nor false'), ({'sources': 'annotations'}, 'set train_set = gsm8k'),
     ({'epochs': 0, 'max_steps': 0}, 'would not be trained'), ({'learning_rate': 'nan'}, 'not a number'), ({'student_config': 'hidden_size'}, 'name:value'),
+    ({'epochs': 'inf'}, 'not a number'), ({'endpoint': 'http://me:secret@host/v1'}, 'OPENAI_API_KEY'), ({'endpoint': 'foo'}, 'no base URL'), ({'learning_rate': 0}, 'train nothing'),
+    ({'student_model': 'scratch-lfm'}, "did you mean 'scratch-lfm2'"), ({'train_problems': 0}, 'endless'),
     ({'recorded': 'file.jsonl'}, 'thought:file'), ({'test_sets': 'lab/number'}, "did you mean 'lab/numbers'"),
 ])
 def test_wrong_values_are_refused(overrides, says):
@@ -54,9 +56,10 @@ def test_precedence_is_file_profile_override():
 
 def test_environment_names_the_data_and_does_not_count(monkeypatch):
     monkeypatch.delenv('MTD_DATA', raising=False)
-    plain = settings.load('gsm8k')
+    plain, lab = settings.load('gsm8k'), settings.load('lab')
     monkeypatch.setenv('MTD_DATA', 'some/folder')
-    assert settings.load('gsm8k').data == 'some/folder' and settings.load('gsm8k').digest == plain.digest
+    assert settings.load('gsm8k').data == str(Path('some/folder').resolve()) and settings.load('lab').digest == lab.digest
+    assert settings.load('gsm8k').digest != plain.digest, 'a mirror and the hub are two runs'
 
 
 def test_nbdev_exports_beside_settings_and_leaves_them_alone(tmp_path):

@@ -1,0 +1,58 @@
+"""The filter and the mix beyond the lesson: what is kept is right, a fourth thought is one row, and the lab teacher's slips are caught."""
+from dataclasses import replace
+
+import pytest
+
+from mtd import chains, prompting
+from mtd.core import Outcome, Problem, same_answer
+from mtd.mixing import answers_only, examples, verify, write_mix, yields
+from mtd.teacher import Completion
+
+SHOP = Problem('shop/1', 'Pens cost $1.25 each. What do 2 pens cost?', '2.50')
+
+
+def made(text, thought='pot', sample=0, problem=SHOP):
+    return Completion(key='', problem_id=problem.id, thought=thought, source='hand', sample=sample, text=text)
+
+
+def test_every_reason_is_counted_once():
+    rows = verify([SHOP], [made('ans = 2.5'), made('ans = 2.5', sample=1), made('ans = 3'), made('ans ='), made('y = 1', 'eot'), made('no number', 'cot')])
+    assert [r['reason'] for r in rows] == ['', 'duplicate', 'another number', 'syntax', 'no_answer', 'no_answer']
+    table = yields(rows, [dict(source='hand', thought='pot', reason='refused: no')])
+    assert sum(y['asked'] for y in table) == 7 and sum(y['kept'] for y in table) == 1
+    assert next(y for y in table if y['thought'] == 'pot')['reasons']['refused'] == 1
+
+
+def test_completion_of_no_problem_is_an_error():
+    with pytest.raises(KeyError): verify([SHOP], [made('ans = 1', problem=replace(SHOP, id='other'))])
+
+
+def test_paths_keep_the_earliest_and_stay_within_their_problem():
+    rows = verify([SHOP], [made('ans = 1.25 * 2'), made('price = 1.25\nans = 2 * price', sample=1)])
+    assert len(examples([SHOP], rows, 1)) == 1 and len(examples([SHOP], rows, 2)) == 2
+    assert examples([replace(SHOP, id='other')], rows) == []
+
+
+def test_one_problem_in_two_splits_is_refused(tmp_path):
+    one = examples([SHOP], verify([SHOP], [made('ans = 2.5')]))
+    with pytest.raises(ValueError, match='in train and in dev'): write_mix(tmp_path/'mix', one, one)
+
+
+def test_baseline_sees_no_thought():
+    example, = answers_only([SHOP])
+    assert example['target'] == 'The answer is 2.5.' and not any(t.instruction in example['input'] for t in prompting.THOUGHTS.values())
+
+
+def test_a_fourth_thought_is_one_row(monkeypatch):
+    monkeypatch.setattr(chains, 'read_backwards', lambda texts: [chains.read_answer(t[::-1]) for t in texts], raising=False)
+    monkeypatch.setitem(prompting.THOUGHTS, 'tac', replace(prompting.THOUGHTS['cot'], name='tac', instruction='Backwards.', executor='mtd.chains.read_backwards'))
+    rows = verify([SHOP], [made('.5.2 si rewsna ehT', 'tac'), made('.3 si rewsna ehT', 'tac')])
+    assert [r['right'] for r in rows] == [True, False]
+    assert examples([SHOP], rows)[0]['input'].endswith('\nBackwards.\n')
+
+
+@pytest.mark.parametrize('predicted, gold, same', [
+    ('5', 5, True), ('5.0', 5, True), ('5', '5.004', False), ('5.00', '5.004', True), ('0.05', 5, False), ('20%', '1/5', True), (float('nan'), 1, False),
+    (10**30, 10**30 + 1, False), (0.1 + 0.2, '0.3', True), ('abc', 'abc', False), (Outcome('ran', None), 0, False), ('1,000', 1000, True), (True, 1, False),
+])
+def test_same_answer(predicted, gold, same): assert same_answer(predicted, gold) == same
