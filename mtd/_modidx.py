@@ -489,6 +489,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'mtd.run.Stage': ('run.html#stage', 'mtd/run.py'),
                          'mtd.run._ask': ('run.html#_ask', 'mtd/run.py'),
                          'mtd.run._baselines': ('run.html#_baselines', 'mtd/run.py'),
+                         'mtd.run._code': ('run.html#_code', 'mtd/run.py'),
                          'mtd.run._command': ('run.html#_command', 'mtd/run.py'),
                          'mtd.run._contents': ('run.html#_contents', 'mtd/run.py'),
                          'mtd.run._device': ('run.html#_device', 'mtd/run.py'),

@@ -17,7 +17,7 @@ from pathlib import Path
 from .core import Outcome, digest, same_answer
 from .finetuning import Student, quiet_transformers
 
-# %% ../nbs/09_evaluation.ipynb #3889c73e
+# %% ../nbs/09_evaluation.ipynb #cc7e62d0
 def _write(student, inputs, max_new_tokens) -> list[str]: # one batch
     import torch
     tokenizer, model = student.tokenizer, student.model
@@ -30,7 +30,7 @@ def _write(student, inputs, max_new_tokens) -> list[str]: # one batch
     if not student.encoder_decoder: written = written[:, batch['input_ids'].shape[1]:]
     return [tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in written]
 
-# %% ../nbs/09_evaluation.ipynb #cc7e62d0
+# %% ../nbs/09_evaluation.ipynb #0492293c
 def _weights_digest(student) -> str: # which student wrote these answers
     import hashlib
     files = sorted(Path(student.path).glob('*.safetensors'))
@@ -53,7 +53,7 @@ def _read_journal(path: Path, owner: dict) -> dict: # digest of the input -> wha
     with open(path, 'r+b') as f: f.truncate(good)
     return done
 
-# %% ../nbs/09_evaluation.ipynb #72e84a15
+# %% ../nbs/09_evaluation.ipynb #2cec180b
 def generate(
     student: Student, # from `load_student`
     inputs, # the texts it answers
@@ -83,7 +83,7 @@ def generate(
     bar.close()
     return [done[digest(t)] for t in inputs]
 
-# %% ../nbs/09_evaluation.ipynb #2cddb607
+# %% ../nbs/09_evaluation.ipynb #cd60ccbf
 def wilson_interval(
     right: int, # how many were right
     n: int, # of how many
@@ -95,7 +95,7 @@ def wilson_interval(
     centre, half = (p + w / 2) / (1 + w), z / (1 + w) * math.sqrt(p * (1 - p) / n + w / n / 4)
     return (max(0.0, centre - half) if right else 0.0), (min(1.0, centre + half) if right < n else 1.0)
 
-# %% ../nbs/09_evaluation.ipynb #e824fc70
+# %% ../nbs/09_evaluation.ipynb #c1473fd8
 @dataclass(frozen=True)
 class Score:
     "How many of some problems were answered right, and how sure the rate is."
@@ -120,7 +120,7 @@ class Score:
 
     def _repr_markdown_(self): return Scores((self,))._repr_markdown_()
 
-# %% ../nbs/09_evaluation.ipynb #a10d15d9
+# %% ../nbs/09_evaluation.ipynb #8c15ff87
 @dataclass(frozen=True)
 class Scores:
     "A table of scores."
@@ -139,7 +139,7 @@ class Scores:
         head = '| | n | right | accuracy | standard error | 95% interval | unparsable |\n|---|---:|---:|---:|---:|---:|---:|'
         return '\n'.join([head, *map(line, self.rows)])
 
-# %% ../nbs/09_evaluation.ipynb #c1473fd8
+# %% ../nbs/09_evaluation.ipynb #2da005f0
 def right_ones(
     outcomes, # one `Outcome` a problem
     problems, # `Problem`s, in the same order
@@ -166,7 +166,7 @@ def score_thoughts(
     "Score every thought on the same problems."
     return Scores(tuple(score(o, problems, name) for name, o in outcomes_by_thought.items()))
 
-# %% ../nbs/09_evaluation.ipynb #422f4eab
+# %% ../nbs/09_evaluation.ipynb #56d16968
 def _aligned(outcomes_by_thought: dict, order) -> list: # the thoughts' lists, in this order
     unknown = [t for t in order if t not in outcomes_by_thought]
     if unknown: raise ValueError(f'the order names {unknown}, but there are outcomes of {sorted(outcomes_by_thought)}')
@@ -194,7 +194,7 @@ def vote(
         chosen.append(given[votes.index(max(votes))] if given else row[-1])
     return chosen
 
-# %% ../nbs/09_evaluation.ipynb #50bb072f
+# %% ../nbs/09_evaluation.ipynb #9cbe6fe2
 def oracle(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a problem
     problems, # `Problem`s, in the same order
@@ -208,7 +208,7 @@ def oracle(
     return Scores(tuple(Score('+'.join(c), len(problems), sum(any(row) for row in zip(*(right[t] for t in c))),
                               sum(not any(o.ok for o in row) for row in zip(*(outcomes_by_thought[t] for t in c)))) for c in subsets))
 
-# %% ../nbs/09_evaluation.ipynb #57764185
+# %% ../nbs/09_evaluation.ipynb #e3ddc3c1
 @dataclass(frozen=True)
 class Choice:
     "A rule for combining thoughts, chosen on a development split, and how all the rules did there."
@@ -232,7 +232,7 @@ def _rule_name(rule, order) -> str: return ('vote, ties ' if rule == 'vote' else
 def _rules(names, ties) -> list: # (rule, order)
     return [('fallback', order) for order in itertools.permutations(names)] + ([('vote', tuple(ties))] if len(names) > 1 else [])
 
-# %% ../nbs/09_evaluation.ipynb #4c32d8c1
+# %% ../nbs/09_evaluation.ipynb #abdd50a2
 def apply_rule(
     rule: str, # `fallback` or `vote`
     order, # thought names
@@ -250,7 +250,7 @@ def score_rules(
     return Scores(tuple(score(apply_rule(rule, order, outcomes_by_thought), problems, _rule_name(rule, order))
                         for rule, order in _rules(list(outcomes_by_thought), ties)))
 
-# %% ../nbs/09_evaluation.ipynb #e3ddc3c1
+# %% ../nbs/09_evaluation.ipynb #7eaa058c
 def choose_order(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a development problem
     problems, # the development `Problem`s, in the same order
@@ -263,7 +263,7 @@ def choose_order(
     best = max(range(len(scores)), key=lambda i: (scores.rows[i].right, -i))
     return Choice(*_rules(names, ties)[best], ties, scores)
 
-# %% ../nbs/09_evaluation.ipynb #3d035640
+# %% ../nbs/09_evaluation.ipynb #d8c250b0
 def most_frequent_answer(
     problems, # training `Problem`s
 ) -> Fraction: # the smallest of those that are equally frequent
@@ -285,7 +285,7 @@ def answer_only(
     "The target of the student that is taught answers alone."
     return f'The answer is {gold}.'
 
-# %% ../nbs/09_evaluation.ipynb #60a0272b
+# %% ../nbs/09_evaluation.ipynb #919f5b16
 @dataclass(frozen=True)
 class Reply:
     "A student's answer to one question."

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 
-# %% ../nbs/lab_teacher.ipynb #fd24baa1
+# %% ../nbs/lab_teacher.ipynb #695bcc36
 _ONES = ('zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen '
          'seventeen eighteen nineteen').split()
 _TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'.split()
@@ -41,7 +41,7 @@ def _fraction(text: str) -> tuple: # numerator, denominator
     *count, part = re.split('[ -]', text.lower())
     return Fraction(_WORDS.get(count[0], 1) if count else 1), Fraction(_PARTS.get(part) or _PARTS[part.rstrip('s')])
 
-# %% ../nbs/lab_teacher.ipynb #695bcc36
+# %% ../nbs/lab_teacher.ipynb #283bc5fa
 _STOP = """from to for at and with in on by as than who that each every a an the left now back away together per into is
 are was were does did do has have had cost costs before more fewer less of equally among between then but keeps remain
 remains altogether gives buys gets sells loses so again""".split()
@@ -61,7 +61,7 @@ _SLOTS = {'n': _NUMBER, 'm': _NUMBER, 'p': _NUMBER, 'A': _PERSON, 'B': _PERSON, 
           'c': rf'(?:\d+(?:\.\d+)?\s?(?:%|percent)|(?:{"|".join(_TENS + _ONES)}) percent)',
           'k': rf'(?:{_NUMBER}\s+times|twice|thrice|double|triple)', 'G': rf'{_WORD}(?:\s+{_WORD})?'}
 
-# %% ../nbs/lab_teacher.ipynb #283bc5fa
+# %% ../nbs/lab_teacher.ipynb #26a2ffb3
 _VERBS = {
     'GET': '''buys|gets|finds|receives|picks|picks up|collects|earns|wins|gathers|makes|bakes|catches|takes|adds
         |borrows|grows|harvests|is given|orders|discovers|bought|got|found|received|picked|picked up|collected|earned
@@ -90,7 +90,7 @@ def _compile(pattern: str):
         return f'(?P<{m[1]}{m[2]}{"" if seen[m[0]] == 1 else f"_{seen[m[0]]}"}>{_SLOTS[m[1]]})'
     return re.compile(re.sub(r'\{(\w)(\d?)\}', group, text))
 
-# %% ../nbs/lab_teacher.ipynb #0d90bbd0
+# %% ../nbs/lab_teacher.ipynb #a2a439ca
 @dataclass(frozen=True)
 class Meaning:
     "What a sentence says about the quantity a story is about."
@@ -108,7 +108,7 @@ def _row(name, after, before, steps, steps_back, *patterns, **more):
     split = lambda s: tuple(x.strip() for x in s.split(';')) if s else ()
     return Meaning(name, patterns, after, before, split(steps), split(steps_back), **more)
 
-# %% ../nbs/lab_teacher.ipynb #a2a439ca
+# %% ../nbs/lab_teacher.ipynb #7acefac7
 GROUPS = (
     _row('gain_groups', '{q} + {0} * {1}', '{r} - {0} * {1}', '{0} * {1}; {q} + {s}', '{0} * {1}; {r} - {s}',
          '{A} GET {n}[ more| other| new] {G} (of|with|containing|holding) {m} {N}[ each| in each]~',
@@ -126,7 +126,7 @@ GROUPS = (
          '{A} LOSE {n} {N} (a|per|each|every) {G} for {m} {G2}~',
          'for {m} {G}[,] {A} LOSE {n} {N} (a|per|each|every) {G2}'))
 
-# %% ../nbs/lab_teacher.ipynb #a19a6a93
+# %% ../nbs/lab_teacher.ipynb #22c8a0eb
 CHANGES = (
     _row('swap', '{q} - {0} + {1}', '{r} - {1} + {0}', '{q} - {0}; {s} + {1}', '{r} - {1}; {s} + {0}',
          '{A} GIVE {n} {N} to {B}[,] and (gets|receives|got|received) {m}[ {O}] (back|in return)',
@@ -144,7 +144,7 @@ CHANGES = (
          '{n}[ of the][ {N}] are (broken|lost|stolen|eaten)',
          '{n}[ of the][ {N}] (flew away|ran away|left|broke|were broken|were lost|were stolen|were eaten|melted|died)'))
 
-# %% ../nbs/lab_teacher.ipynb #22c8a0eb
+# %% ../nbs/lab_teacher.ipynb #bbdc9990
 _EQUAL = '(parts|piles|shares|groups|portions)'
 PORTIONS = (
     _row('times', '{q} * {0}', '{r} / {0}', '{q} * {0}', '{r} / {0}',
@@ -171,7 +171,7 @@ PORTIONS = (
              '{A} SPLIT {M} into {n} equal PARTS[,] and keeps [only ](one|1)[ of them| part| pile| share]~',
              '{A} keeps [only ](one|1) of {n} equal PARTS of {M}'))))
 
-# %% ../nbs/lab_teacher.ipynb #bbdc9990
+# %% ../nbs/lab_teacher.ipynb #18176d8c
 _ALL = '(all of them|them all|all of it|everything|all {O}) to {A}'
 JOINS = tuple(_row(name, after, before, steps, back, f'{{B}}, who has {told} {{A2}}, GIVE {_ALL}',
                    f'{{B}} HAVE {told} {{A2}}[,] and GIVE {_ALL}')
@@ -183,7 +183,7 @@ JOINS = tuple(_row(name, after, before, steps, back, f'{{B}}, who has {told} {{A
         ('join_times', '{k} as (many|much) {N} as', '{q} + {q} * {0}', '{r} / (1 + {0})', '{q} * {0}; {q} + {s}',
          '1 + {0}; {r} / {s}')))
 
-# %% ../nbs/lab_teacher.ipynb #e09a702f
+# %% ../nbs/lab_teacher.ipynb #4409cea4
 _EACH = '(each|apiece|a piece|per piece|a {G}|per {G})'
 _SOLD = ('{A} (sells|sold) {M} (for|at) ${p} EACH', '{A} (sells|sold) {M} (for|at) {p} dollars EACH')
 _FEE = '[,] (and|but) (pays|paid|spends|spent) ${m} (for|on) the {Z}'
@@ -210,7 +210,7 @@ LAST = (
                 'How many {G} are (needed|filled|used)')))
 EVENTS = JOINS + GROUPS + CHANGES[:1] + PORTIONS + LAST + CHANGES[1:] # the more particular first
 
-# %% ../nbs/lab_teacher.ipynb #4409cea4
+# %% ../nbs/lab_teacher.ipynb #32dbc6da
 _TWO = ('{q} = x', '{b} = y', '{q} + {b} = {0}')
 OPENINGS = {name: (Meaning(name, (), after, '', tuple(x.strip() for x in steps.split(';')) if steps else (), ()),
                    equations)
@@ -230,7 +230,7 @@ OPENINGS = {name: (Meaning(name, (), after, '', tuple(x.strip() for x in steps.s
     ('prices_dear', '({3} - {0} * {2}) / ({1} - {2})', '{0} * {2}; {3} - {s}; {1} - {2}; {s2} / {s}',
      (_TWO, ('{q} * {1} + {b} * {2} = {3}',))))}
 
-# %% ../nbs/lab_teacher.ipynb #ac7360ce
+# %% ../nbs/lab_teacher.ipynb #5b7cdec8
 _START = '[ at first| at the start| at the beginning| in the beginning| to start with| to begin with]'
 _HAS = {
     'boxes': ('{A} GET {n} {N} (a|per|each|every) {G} for {m} {G2}~',
@@ -256,7 +256,7 @@ _PAID = ('{A} (pays|paid|spends|spent) (${p}|{p} dollars)~'
 _NOW = ('{A} (has|had|keeps|owns|is left with|was left with) {n}[ {N}][ left|~]', '{n} {N} (are|were) left',
         'There (are|were) {n}[ {N}] left')
 
-# %% ../nbs/lab_teacher.ipynb #5b7cdec8
+# %% ../nbs/lab_teacher.ipynb #047e3c71
 class Unreadable(ValueError):
     "A story that cannot be read; says which sentence, and why."
 
@@ -274,7 +274,7 @@ class Reading:
     pending: dict = field(default_factory=dict) # an opening of which more is to come
     people: set = field(default_factory=set) # everyone who has been named
 
-# %% ../nbs/lab_teacher.ipynb #047e3c71
+# %% ../nbs/lab_teacher.ipynb #87ebe164
 _PRONOUNS = {'he', 'she', 'they', 'it', 'him', 'her', 'them', 'i', 'we', 'me', 'us'}
 
 def _thing(text: str) -> str:
@@ -298,7 +298,7 @@ def _same_thing(a: str, b: str) -> bool:
 def _person(text: str) -> str:
     return re.sub(r'^(?:the|an?|my|our)\s+', '', text.strip(), flags=re.I).lower()
 
-# %% ../nbs/lab_teacher.ipynb #67ef791a
+# %% ../nbs/lab_teacher.ipynb #982c73f2
 def _fits(text: str, patterns):
     forms = dict.fromkeys((text, text[:1].lower() + text[1:], text[:1].upper() + text[1:]))
     for pattern in patterns:
@@ -328,7 +328,7 @@ def _fit_story(r: Reading, g: dict) -> bool:
     things = [_thing(g[slot]) or r.item for slot in 'NMO' if slot in g]
     return all(_same_thing(t, r.item) or bool(r.unit) and _same_thing(t, r.unit) for t in things)
 
-# %% ../nbs/lab_teacher.ipynb #e1fa8ed4
+# %% ../nbs/lab_teacher.ipynb #b9e4222e
 @dataclass(frozen=True)
 class Part:
     "One meaning of a story with its numbers."
@@ -348,7 +348,7 @@ def _open(r, name, numbers, at, owner='', item='', other='', equations=None):
     r.parts, r.pending = [Part(meaning, tuple(numbers), tuple(at), equations or stated)], {}
     return True
 
-# %% ../nbs/lab_teacher.ipynb #b9e4222e
+# %% ../nbs/lab_teacher.ipynb #12390261
 def _begin(r: Reading, text: str, i: int) -> bool:
     "Read an opening, or the first half of one."
     for name, patterns in _HAS.items():
@@ -378,7 +378,7 @@ def _compare_known(r, relation, g, known, at):
     equations = tuple(lines[k] for k in order)
     return _open(r, name, (_values(g)[0], known), order, g['A'], g.get('N', r.item), g['B'], equations)
 
-# %% ../nbs/lab_teacher.ipynb #a8cc1604
+# %% ../nbs/lab_teacher.ipynb #90e2616b
 def _open_sum(r, p, relation, first, difference, at, owner=None):
     "A sum and a comparison make an opening; `first` is the person whom the comparison is about."
     owner = owner or _person(p['people'][0])
@@ -392,7 +392,7 @@ def _open_sum(r, p, relation, first, difference, at, owner=None):
     r.pending = dict(kind='swap', sum=(p, relation, first, difference, at), other=_person(other))
     return True
 
-# %% ../nbs/lab_teacher.ipynb #12390261
+# %% ../nbs/lab_teacher.ipynb #a07a9a12
 def _go_on(r: Reading, text: str, i: int) -> bool:
     "Read the second half of an opening that waits for it."
     p = r.pending
@@ -410,7 +410,7 @@ def _go_on(r: Reading, text: str, i: int) -> bool:
                     return _open_sum(r, p, relation, g['A'], _values(g)[0], i)
     return p['kind'] == 'prices' and _prices(r, text, i)
 
-# %% ../nbs/lab_teacher.ipynb #90e2616b
+# %% ../nbs/lab_teacher.ipynb #1b6b360e
 def _prices(r: Reading, text: str, i: int) -> bool:
     "Read what each thing costs and what was paid, in one sentence or several."
     p = r.pending
@@ -441,7 +441,7 @@ def _swap_roles(r: Reading, other: str) -> bool:
     if 'sum' in p: return _open_sum(r, *p['sum'], owner=p['other'])
     return _open_prices(r, *p['prices'], p['prices'][0]['things'][::-1])
 
-# %% ../nbs/lab_teacher.ipynb #1b6b360e
+# %% ../nbs/lab_teacher.ipynb #acd7d28d
 def _happens(r: Reading, text: str, i: int) -> bool:
     "Read an event, or the amount that is left at the end."
     last = r.parts[-1].meaning
@@ -465,7 +465,7 @@ def _happens(r: Reading, text: str, i: int) -> bool:
             return True
     return _compared_late(r, text, i)
 
-# %% ../nbs/lab_teacher.ipynb #355c2bb3
+# %% ../nbs/lab_teacher.ipynb #9f224f8c
 def _add_fee(r, g, i):
     fee, part = next(m for m in LAST if m.name == 'sell_fee'), r.parts[-1]
     r.parts[-1] = Part(fee, (*part.numbers, _number(g['m'])), (*part.at, i), ((), (f'{{r}} = {fee.after}',)))
@@ -481,7 +481,7 @@ def _compared_late(r, text, i):
                 return _compare_known(r, relation, g | {'B': r.owner}, r.parts[0].numbers[0], (r.parts[0].at[0], i))
     return False
 
-# %% ../nbs/lab_teacher.ipynb #acd7d28d
+# %% ../nbs/lab_teacher.ipynb #5a1f2c44
 _DAY = re.compile(r'On ((?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)\b')
 _LEAD = re.compile(r'''(?:At first|At the (?:start|beginning|end)|At (?:school|home|noon|night|work)|Initially
 |In the (?:beginning|end|morning|afternoon|evening|spring|summer|autumn|winter)|In total|Then|Soon(?: after)?|Later
@@ -511,7 +511,7 @@ def _clause(r: Reading, text: str, i: int) -> bool:
     vars(r).update(before)
     return False
 
-# %% ../nbs/lab_teacher.ipynb #5a1f2c44
+# %% ../nbs/lab_teacher.ipynb #da0f6007
 _JOINT = re.compile(r',?\s+(?:and then|then|and|but)\s+|;\s*')
 
 def _sentence(r: Reading, text: str, i: int) -> bool:
@@ -526,7 +526,7 @@ def _sentence(r: Reading, text: str, i: int) -> bool:
         vars(r).update(before)
     return False
 
-# %% ../nbs/lab_teacher.ipynb #ec40fca0
+# %% ../nbs/lab_teacher.ipynb #a4bfd0e1
 _ORIGIN = ('(at first|at the start|at the beginning|in the beginning|to start with|to begin with|originally|initially'
            '|before that|before|first)~')
 _ASK_START = (f'How (many|much)[ {{N}}] (did|does) {{A}} (have|own) {_ORIGIN}',
@@ -540,7 +540,7 @@ _ASK_END = ('How (many|much)[ {N}] (does|do|did|will) {A} [now |still |then ](ha
 _NEEDS = ('How many more[ {N}] (does|do|must|should) {A} (need to |)(have|get|reach|buy|find|collect) '
           '(to (have|get|reach) |){n}[ {O}]~',)
 
-# %% ../nbs/lab_teacher.ipynb #da0f6007
+# %% ../nbs/lab_teacher.ipynb #815f6c76
 def _question(r: Reading, text: str, i: int) -> bool:
     "Read the question: the first amount, the last, or what came of the last event?"
     text, last = _plain(text), r.parts[-1].meaning
@@ -561,7 +561,7 @@ def _question(r: Reading, text: str, i: int) -> bool:
             return True
     return False
 
-# %% ../nbs/lab_teacher.ipynb #815f6c76
+# %% ../nbs/lab_teacher.ipynb #d83af2cd
 def _form(sentences: list) -> str: # what is wrong with it, or ''
     if not sentences or not sentences[-1].endswith('?'):
         return 'I find no question at the end; ask for a number with "How many ...?"'
@@ -588,7 +588,7 @@ def read_story(
         raise Unreadable('the story begins with an unknown number and never says what it comes to')
     return r
 
-# %% ../nbs/lab_teacher.ipynb #bf61b6cd
+# %% ../nbs/lab_teacher.ipynb #77e54b28
 def _names(r: Reading) -> list: # monday, tuesday, ..., apples_2 where no day is told, perhaps dollars
     item, names = re.sub(r'\W+', '_', r.item), []
     for n, p in enumerate(r.parts):
@@ -597,7 +597,7 @@ def _names(r: Reading) -> list: # monday, tuesday, ..., apples_2 where no day is
         names.append(f'{name}_{n}' if name in names else name)
     return names
 
-# %% ../nbs/lab_teacher.ipynb #624979bc
+# %% ../nbs/lab_teacher.ipynb #c02d5981
 def number_text(value: Fraction) -> str:
     "A number as solutions write it: `24`, `2.5`, else `7/3`."
     for places in range(7):
@@ -621,7 +621,7 @@ def equation_lines(
     lines[-1].append(f'ans = {names[0 if r.start else -1]}')
     return list(zip(r.sentences, map(tuple, lines)))
 
-# %% ../nbs/lab_teacher.ipynb #77e54b28
+# %% ../nbs/lab_teacher.ipynb #2a969f93
 def _linear(node) -> dict: # name -> coefficient; the constant under ''
     "A linear form of an expression that this module wrote itself."
     if isinstance(node, ast.Constant): return {'': Fraction(str(node.value))}
@@ -635,7 +635,7 @@ def _linear(node) -> dict: # name -> coefficient; the constant under ''
     by = b.get('', Fraction(0)) if isinstance(node.op, ast.Mult) else 1 / b.get('', Fraction(0))
     return {k: v * by for k, v in a.items()}
 
-# %% ../nbs/lab_teacher.ipynb #c02d5981
+# %% ../nbs/lab_teacher.ipynb #3d592d06
 def _solve(equations: list) -> dict: # name -> value, of the names that are fixed
     "Eliminate; `Unreadable` where the equations contradict each other."
     rows = []
@@ -656,7 +656,7 @@ def _solve(equations: list) -> dict: # name -> value, of the names that are fixe
             values[name] = sum((v * values.get(k, 1) for k, v in known.items()), Fraction(0))
     return values
 
-# %% ../nbs/lab_teacher.ipynb #3d592d06
+# %% ../nbs/lab_teacher.ipynb #4e53dc68
 def _calculate(text: str, known: dict) -> Fraction:
     form = _linear(ast.parse(text, mode='eval').body)
     return sum((v * (known[k] if k else 1) for k, v in form.items()), Fraction(0))
@@ -672,7 +672,7 @@ def program_lines(
             for k in range(len(names) - 1, 0, -1)]
     return [(names[-1], number_text(r.told[0])), *back]
 
-# %% ../nbs/lab_teacher.ipynb #0a20cc9f
+# %% ../nbs/lab_teacher.ipynb #7dd9a42c
 def solve_story(
     r: Reading, # a story that was read
 ) -> Fraction: # the answer
@@ -692,7 +692,7 @@ def solve_story(
         raise Unreadable('the sentences do not fix the number that is asked for')
     return answer
 
-# %% ../nbs/lab_teacher.ipynb #3404a817
+# %% ../nbs/lab_teacher.ipynb #fb5501b1
 def write_equations(
     r: Reading, # a story that was read
     rng=None, # not used: nothing is computed here
@@ -715,7 +715,7 @@ def _off_by_a_little(value: Fraction, rng) -> Fraction:
         return Fraction(digits[:-2] + digits[-1] + digits[-2])
     return value + rng.choice((1, -1, 2, -2, 10, -10) if value > 20 else (1, 2, 3))
 
-# %% ../nbs/lab_teacher.ipynb #cdc5fd66
+# %% ../nbs/lab_teacher.ipynb #2eed289f
 def _wrap(number: str) -> str: return f'({number})' if '/' in number else number
 
 def write_chain(
@@ -745,7 +745,7 @@ def write_chain(
     answer = value if backwards == r.start else at_start if r.start else number_text(r.told[0])
     return ' '.join(said + [f'The answer is {answer}.'])
 
-# %% ../nbs/lab_teacher.ipynb #99c5684c
+# %% ../nbs/lab_teacher.ipynb #d83f762c
 _SIDES = {'cot': ('steps', 'steps_back'), 'pot': ('after', 'before'),
           'eot': ('equations', 'equations')} # forwards, backwards
 
@@ -762,7 +762,7 @@ def _edit(r: Reading, thought: str, rng, change) -> Reading:
     new = lambda old: change(old, rng) if isinstance(old, str) else tuple(map(new, old))
     return _replaced(r, k, **{side: new(getattr(r.parts[k] if side == 'equations' else r.parts[k].meaning, side))})
 
-# %% ../nbs/lab_teacher.ipynb #b61ac7b5
+# %% ../nbs/lab_teacher.ipynb #2cffceb6
 def _wrong_operation(formula: str, rng) -> str:
     signs = list(re.finditer(r' ([-+*/]) ', formula))
     if not signs: return formula
@@ -791,7 +791,7 @@ def _syntax_error(text: str, r: Reading, rng) -> str:
     lines[k] = rng.choice((lost_sign, f'{lines[k]} +', lines[k].replace(' = ', ' = (', 1)))
     return '\n'.join(lines)
 
-# %% ../nbs/lab_teacher.ipynb #d83f762c
+# %% ../nbs/lab_teacher.ipynb #e1749644
 def _forgotten_equation(text: str, r: Reading, rng) -> str:
     lines = text.split('\n')
     needed = lambda line: line[0] != '%' and not line.endswith((' = x', ' = y')) and not line.startswith('ans =')
@@ -808,7 +808,7 @@ def _contradiction(text: str, r: Reading, rng) -> str:
     lines.insert(k + 1, f'{name} = {wrong}')
     return '\n'.join(lines)
 
-# %% ../nbs/lab_teacher.ipynb #e1749644
+# %% ../nbs/lab_teacher.ipynb #e6586c1b
 _ON_STORIES = {'wrong operation': lambda r, t, rng: _edit(r, t, rng, _wrong_operation),
                'swapped operands': lambda r, t, rng: _edit(r, t, rng, _swapped_operands),
                'skipped event': lambda r, t, rng: _skipped_event(r, rng)}
@@ -831,7 +831,7 @@ def _answer_of(thought: str, text: str): # a Fraction, or None where there is no
         return known['ans']
     except (ValueError, KeyError, ZeroDivisionError, SyntaxError, AttributeError): return None
 
-# %% ../nbs/lab_teacher.ipynb #70dc8977
+# %% ../nbs/lab_teacher.ipynb #c11b6736
 def slipped(
     r: Reading, # a story that was read
     thought: str, # `cot`, `pot` or `eot`
@@ -853,7 +853,7 @@ def slipped(
             if _answer_of(thought, text) != right: return text, kind
     return write(r), ''
 
-# %% ../nbs/lab_teacher.ipynb #0809d2b1
+# %% ../nbs/lab_teacher.ipynb #ccdd2d9f
 MODEL, VERSION = 'lab-teacher-1', 1 # a change of what it answers is a change of VERSION
 
 @dataclass(frozen=True)
@@ -878,7 +878,7 @@ def _asked(messages: list) -> tuple: # question, thought
     thought = next((t.name for t in THOUGHTS.values() if t.instruction == line.strip() and t.name in WRITERS), None)
     return re.sub(r'^\s*Question:\s*', '', question), thought
 
-# %% ../nbs/lab_teacher.ipynb #9951bdc1
+# %% ../nbs/lab_teacher.ipynb #a254b872
 def reply(
     messages: list, # chat messages, each with `role` and `content`
     slip_rate: float = 0.0, # the share of answers with a slip, 0 to 1
@@ -898,7 +898,7 @@ def reply(
         return Reply(text, slip=kind)
     return Reply(WRITERS[thought][0](r))
 
-# %% ../nbs/lab_teacher.ipynb #d3348cae
+# %% ../nbs/lab_teacher.ipynb #2d99949b
 MAX_HEAD, MAX_BODY = 16_384, 1_048_576 # bytes
 _STATUS = {200: 'OK', 400: 'Bad Request', 404: 'Not Found', 405: 'Method Not Allowed', 411: 'Length Required',
            413: 'Content Too Large',
@@ -923,7 +923,7 @@ def _cut(text: str, limit: int) -> str:
     ends = [m.end() for m in re.finditer(r'\d|[^\W\d]+|[^\w\s]', text)]
     return text[:ends[limit - 1]] if limit < len(ends) else text
 
-# %% ../nbs/lab_teacher.ipynb #5d05f2aa
+# %% ../nbs/lab_teacher.ipynb #d91d7d8f
 def _checked(body: bytes) -> dict:
     "The request in `body`, or a `_Refused` that says what is wrong with it."
     try: asked = json.loads(body)
@@ -948,7 +948,7 @@ class Service:
         if not 0 <= slip_rate <= 1: raise ValueError(f'slip_rate={slip_rate} is no share; give a number from 0 to 1')
         self.slip_rate, self.seed, self.completions, self.refusals, self.errors = slip_rate, seed, 0, 0, 0
 
-# %% ../nbs/lab_teacher.ipynb #2d99949b
+# %% ../nbs/lab_teacher.ipynb #adabfb6d
 def _complete(service: Service, body: bytes) -> dict:
     asked = _checked(body)
     messages = [{'role': m['role'], 'content': m['content']} for m in asked['messages']]
@@ -979,7 +979,7 @@ def _serve(service: Service, method: str, path: str, body: bytes) -> dict:
     there = 'there are POST /v1/chat/completions and GET /v1/models'
     raise _Refused(404, f'There is nothing at {method} {path[:100]}; {there}.', 'unknown_url')
 
-# %% ../nbs/lab_teacher.ipynb #adabfb6d
+# %% ../nbs/lab_teacher.ipynb #0a5b25eb
 class _Connection(asyncio.Protocol):
     "One client's connection."
     def __init__(self, service, delay): self.service, self.delay, self.buffer = service, delay, b''
@@ -1009,7 +1009,7 @@ class _Connection(asyncio.Protocol):
         self._answer(method, path, body, fields.get('connection', '').lower() == 'close')
         return True
 
-# %% ../nbs/lab_teacher.ipynb #4ca11bf7
+# %% ../nbs/lab_teacher.ipynb #d29cacc7
 def _answer(self, method, path, body, close):
     "Serve one request; an exception of ours is a 500 and never the end of the server."
     try: status, said = 200, _serve(self.service, method, path, body)
@@ -1029,7 +1029,7 @@ def _send(self, status, said, close=False):
 
 _Connection._answer, _Connection._send = _answer, _send
 
-# %% ../nbs/lab_teacher.ipynb #d29cacc7
+# %% ../nbs/lab_teacher.ipynb #8d337432
 async def _run_server(service, port, delay, with_parent):
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     server = await loop.create_server(lambda: _Connection(service, delay), '127.0.0.1', port, backlog=512)
@@ -1057,7 +1057,7 @@ def main(
     except KeyboardInterrupt: pass
     except (OSError, ValueError) as e: sys.exit(f'the lab teacher does not start: {e}')
 
-# %% ../nbs/lab_teacher.ipynb #59502eba
+# %% ../nbs/lab_teacher.ipynb #19af6c7a
 class LabTeacher:
     "The embedded teacher as a process of its own: `with LabTeacher() as teacher: teacher.base_url`."
     model = MODEL
@@ -1088,7 +1088,7 @@ class LabTeacher:
         try: self._process.wait(5)
         except subprocess.TimeoutExpired: self._process.kill(); self._process.wait()
 
-# %% ../nbs/lab_teacher.ipynb #8d337432
+# %% ../nbs/lab_teacher.ipynb #6a5831cc
 def _stats(self) -> dict: # `completions`, `refusals`, `errors`, `modules`
     "What the server has counted, asked over HTTP."
     from http.client import HTTPConnection
@@ -1100,7 +1100,7 @@ def _stats(self) -> dict: # `completions`, `refusals`, `errors`, `modules`
 
 LabTeacher.stats = _stats
 
-# %% ../nbs/lab_teacher.ipynb #19af6c7a
+# %% ../nbs/lab_teacher.ipynb #2f6a3189
 def lab_endpoint(
     slip_rate: float = 0.15, # as given to `LabTeacher`
     seed: int = 0, # as given to `LabTeacher`
@@ -1108,6 +1108,6 @@ def lab_endpoint(
     "The identity under which a store keeps this teacher's answers: name, version and settings, never the port."
     return f'{MODEL} v{VERSION} slip_rate={float(slip_rate)} seed={seed}'
 
-# %% ../nbs/lab_teacher.ipynb #6a5831cc
+# %% ../nbs/lab_teacher.ipynb #9f1ef45e
 _spec = globals().get('__spec__') # None in a notebook, whose cells are `__main__` as well
 if __name__ == '__main__' and getattr(_spec, 'name', '') == 'mtd.lab_teacher': main()

@@ -23,7 +23,7 @@ def read_gsm8k(
 def read_svamp(
     row: dict, # `ID`, `Body`, `Question`, `Equation`, `Answer`, `Type`
 ) -> tuple: # question, gold answer, meta
-    "Read a row of SVAMP; body and question are joined by a full stop where the body has none."
+    "Read a row of SVAMP; where the body ends without a mark, a comma joins it to the question."
     body, question = row['Body'].strip(), row['Question'].strip()
     if body and body[-1] not in '.,;:?!': body += ','
     meta = {'id': row['ID'], 'equation': row['Equation'], 'kind': row['Type']}

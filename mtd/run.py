@@ -20,7 +20,7 @@ import mtd
 from .core import Problem, digest, find_file, project_root, read_jsonl, write_atomic, write_jsonl
 from .settings import Settings
 
-# %% ../nbs/run.ipynb #66cfcabd
+# %% ../nbs/run.ipynb #520e06fd
 @dataclass(frozen=True)
 class Stage:
     "One step of a run: what it reads and how it is made."
@@ -35,7 +35,7 @@ class Stage:
 _HERE = Path(mtd.__file__).parent # the package's own code
 STAGES = {} # name -> Stage, in the order of the flow
 
-# %% ../nbs/run.ipynb #e89fdafc
+# %% ../nbs/run.ipynb #ad24d281
 @cache
 def _modules(names):
     "The modules of this package that `names` import, themselves included."
@@ -51,6 +51,14 @@ def _modules(names):
     return sorted(seen - {'settings', 'run', 'cli'})
 
 @cache
+def _code(module):
+    "A digest of a module's code, blind to comments, layout and its docstring."
+    tree = ast.parse((_HERE/f'{module}.py').read_text(encoding='utf-8'))
+    if ast.get_docstring(tree) is not None: tree.body = tree.body[1:]
+    return digest(ast.dump(tree))
+
+# %% ../nbs/run.ipynb #8b555cbe
+@cache
 def _wiring(name):
     "A digest of one function of this module and of all that it uses here: what joins the settings to the library."
     source = (_HERE/'run.py').read_text(encoding='utf-8')
@@ -61,11 +69,11 @@ def _wiring(name):
     while todo:
         at = todo.pop()
         if at in found or at not in nodes: continue
-        found[at] = ast.get_source_segment(source, nodes[at])
+        found[at] = ast.dump(nodes[at])
         todo += [n.id for n in ast.walk(nodes[at]) if isinstance(n, ast.Name)]
     return digest(found)
 
-# %% ../nbs/run.ipynb #520e06fd
+# %% ../nbs/run.ipynb #bfea328d
 @cache
 def _versions(packages):
     found = {'python': platform.python_version()}
@@ -84,7 +92,7 @@ def _sum(path):
         with open(path, 'rb') as f: _sums[key] = hashlib.file_digest(f, 'sha256').hexdigest()
     return _sums[key]
 
-# %% ../nbs/run.ipynb #bfea328d
+# %% ../nbs/run.ipynb #01eb40d3
 class Run:
     "A run's settings and its folder of artifacts."
     def __init__(self,
@@ -114,19 +122,19 @@ class Run:
         path = self.artifact(name)/file
         return read_jsonl(path) if path.suffix == '.jsonl' else json.loads(path.read_text())
 
-# %% ../nbs/run.ipynb #bde988b1
+# %% ../nbs/run.ipynb #c013958b
 def recipe(
     run: Run, # the run
     name: str, # a stage
 ) -> dict: # settings, code, versions and inputs
     "What a stage is made from; its digest decides whether the stage is stale."
     stage, s = STAGES[name], run.settings
-    code = {m: _sum(_HERE/f'{m}.py')[:12] for m in _modules(stage.modules)} | {'run': _wiring(f'make_{name}')}
+    code = {m: _code(m) for m in _modules(stage.modules)} | {'run': _wiring(f'make_{name}')}
     return dict(stage=name, settings={k: getattr(s, k) for k in stage.settings}, code=code, versions=_versions(stage.packages),
                 inputs={i: run.digest(i) for i in stage.inputs},
                 outside={'/'.join(p.parts[-2:]): _sum(p)[:12] for p in (stage.outside(run) if stage.outside else ())})
 
-# %% ../nbs/run.ipynb #3ad2c021
+# %% ../nbs/run.ipynb #86d5baed
 def _whole(folder, manifest):
     "Is every file of the stage there, with the content that was written?"
     return all((folder/f).is_file() and _sum(folder/f) == s for f, s in manifest['files'].items())
@@ -139,7 +147,7 @@ def _contents(run, name):
         found[i] = digest(json.loads(path.read_text())['files']) if path.is_file() and run.fresh(i) else None
     return found
 
-# %% ../nbs/run.ipynb #01eb40d3
+# %% ../nbs/run.ipynb #b917042a
 def _link(link: Path, folder: Path):
     "Point `link` at `folder`; where links are not to be had, do without."
     try:
@@ -149,7 +157,7 @@ def _link(link: Path, folder: Path):
         os.replace(tmp, link)
     except OSError: pass
 
-# %% ../nbs/run.ipynb #c013958b
+# %% ../nbs/run.ipynb #d86e1e7c
 def _make(run: Run, name: str):
     "Make one stage and what it stands on."
     from filelock import FileLock
@@ -173,7 +181,7 @@ def _make(run: Run, name: str):
         if final.exists(): shutil.rmtree(final)
         os.replace(partial, final)
 
-# %% ../nbs/run.ipynb #b917042a
+# %% ../nbs/run.ipynb #2dc53944
 def _stage(inputs='', settings='', modules='', packages='', outside=None):
     "Register the decorated `make_<name>` as a stage."
     def register(make):
@@ -195,7 +203,7 @@ def _draw(items, n, seed):
     if not n or n >= len(items): return list(items)
     return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), n))]
 
-# %% ../nbs/run.ipynb #d86e1e7c
+# %% ../nbs/run.ipynb #728f0b69
 @_stage('', 'train_set train_problems dev_problems test_sets test_problems seed', 'problems lab', outside=_mirror)
 def make_problems(run, folder):
     "train.jsonl, dev.jsonl, test/*.jsonl and summary.json."
@@ -224,7 +232,7 @@ def make_problems(run, folder):
                    excluded={n: [dict(id=e['id'], reason=e['reason']) for e in rows] for n, rows in excluded.items()})
     write_atomic(folder/'summary.json', json.dumps(summary, indent=1) + '\n')
 
-# %% ../nbs/run.ipynb #e8313def
+# %% ../nbs/run.ipynb #0f25288f
 def file_name(
     test_set: str, # e.g. `lab/numbers`
 ) -> str: # e.g. `lab-numbers`
@@ -239,7 +247,7 @@ def read_problems(
     file = f'{name}.jsonl' if name in ('train', 'dev') else f'test/{file_name(name)}.jsonl'
     return [Problem.from_dict(r) for r in run.read('problems', file)]
 
-# %% ../nbs/run.ipynb #0f25288f
+# %% ../nbs/run.ipynb #7d3c273b
 def _teaching_files(run):
     "Recorded completions, demonstrations and prices."
     from mtd.prompting import THOUGHTS
@@ -262,7 +270,7 @@ def make_completions(run, folder):
     write_jsonl(folder/'failures.jsonl', failures)
     write_atomic(folder/'cost.json', json.dumps(usage_cost(completions).__dict__, indent=1) + '\n')
 
-# %% ../nbs/run.ipynb #01db3871
+# %% ../nbs/run.ipynb #5716e6c5
 def _ask(run, problems, base_url, api_key, model, source, endpoint=None):
     "Ask an endpoint for every thought of every problem."
     from filelock import FileLock
@@ -288,7 +296,7 @@ def _from_annotations(run, problems):
     from mtd.teacher import annotations
     return annotations(problems, run.settings.thoughts)
 
-# %% ../nbs/run.ipynb #eb4c7bfa
+# %% ../nbs/run.ipynb #d4f0b8ac
 def _from_files(run, problems):
     from mtd.teacher import Answers, recorded
     s, found = run.settings, []
@@ -302,7 +310,7 @@ def _from_files(run, problems):
 
 SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
 
-# %% ../nbs/run.ipynb #5716e6c5
+# %% ../nbs/run.ipynb #f111badb
 @_stage('problems completions', '', 'mixing', 'sympy pydantic-monty')
 def make_thoughts(run, folder):
     "thoughts.jsonl and yields.json."
@@ -328,7 +336,7 @@ def _splits(run):
     leaked = {i for ids in run.read('problems', 'summary.json')['leaked'].values() for i in ids}
     return tuple([p for p in read_problems(run, name) if p.id not in leaked] for name in ('train', 'dev'))
 
-# %% ../nbs/run.ipynb #d4f0b8ac
+# %% ../nbs/run.ipynb #96ae316e
 @_stage('problems thoughts', 'paths', 'mixing', 'datasets')
 def make_examples(run, folder):
     "The mix: a `DatasetDict` and its card."
@@ -337,7 +345,7 @@ def make_examples(run, folder):
     write_mix(folder, examples(train, rows, run.settings.paths), examples(dev, rows, 1), run.read('thoughts', 'yields.json'),
               _licences(run.settings), f'mtd mix, profile {run.settings.profile}')
 
-# %% ../nbs/run.ipynb #f111badb
+# %% ../nbs/run.ipynb #318c3582
 _TRAINING = 'student_model student_config vocab_size max_length student_seed optimizer learning_rate warmup_steps weight_decay epochs max_steps tokens_per_batch accumulation eval_every patience'
 _TRAINERS = 'torch transformers accelerate tokenizers'
 
@@ -365,7 +373,7 @@ def make_baseline(run, folder):
     train, dev = _splits(run)
     _train(run, DatasetDict(train=Dataset.from_list(answers_only(train)), dev=Dataset.from_list(answers_only(dev))), folder)
 
-# %% ../nbs/run.ipynb #18ac42c5
+# %% ../nbs/run.ipynb #54740157
 def _predict(student, problems, inputs, outcomes_of, run, path):
     "Answers to `inputs`, executed, as rows."
     from mtd.core import same_answer
@@ -390,7 +398,7 @@ def make_predictions(run, folder):
             write_jsonl(file, rows)
     (folder/'journal.jsonl').unlink(missing_ok=True)
 
-# %% ../nbs/run.ipynb #318c3582
+# %% ../nbs/run.ipynb #0470b9dc
 @_stage('problems baseline', 'max_new_tokens test_sets', 'evaluation mixing', _TRAINERS)
 def make_baseline_predictions(run, folder):
     "<set>.answer.jsonl of the baseline, as `predictions`."
@@ -404,7 +412,7 @@ def make_baseline_predictions(run, folder):
                     _predict(student, problems, [e['input'] for e in answers_only(problems)], read_answers, run, folder/'journal.jsonl'))
     (folder/'journal.jsonl').unlink(missing_ok=True)
 
-# %% ../nbs/run.ipynb #54740157
+# %% ../nbs/run.ipynb #3d0d356d
 def read_outcomes(
     run: Run, # the run
     name: str, # `dev` or a test set
@@ -434,7 +442,7 @@ def _baselines(run, name, problems):
         found['trained on answers alone'] = score([_outcome(r) for r in run.read('baseline_predictions', f'{file_name(name)}.answer.jsonl')], problems)
     return {k: v.to_dict() for k, v in found.items()}
 
-# %% ../nbs/run.ipynb #0470b9dc
+# %% ../nbs/run.ipynb #a2a8e065
 @_stage('problems predictions', 'answers_only test_sets', 'evaluation')
 def make_scores(run, folder):
     "scores.json: per test set its thoughts, combinations, oracle and baselines; the combination chosen on dev."
@@ -448,7 +456,7 @@ def make_scores(run, folder):
     scores = dict(chosen=dict(name=choice.name, rule=choice.rule, order=choice.order), dev=_scored(outcomes, problems, choice.ties), sets=sets)
     write_atomic(folder/'scores.json', json.dumps(scores, indent=1) + '\n')
 
-# %% ../nbs/run.ipynb #3d0d356d
+# %% ../nbs/run.ipynb #5183a453
 def report_data(
     run: Run, # the run
 ) -> dict: # all that `mtd.results.report_html` shows
@@ -477,7 +485,7 @@ def _device():
     import torch
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'no GPU'
 
-# %% ../nbs/run.ipynb #a2a8e065
+# %% ../nbs/run.ipynb #3a40d2e1
 def _examples(run):
     "The first right and the first wrong answer of each thought to each test set."
     found = []
@@ -495,7 +503,7 @@ def make_report(run, folder):
     from mtd.results import report_html
     write_atomic(folder/'report.html', report_html(report_data(run)))
 
-# %% ../nbs/run.ipynb #5183a453
+# %% ../nbs/run.ipynb #eab85768
 def pipeline() -> list: # paths, in order
     "The notebooks of the pipeline: those with a number."
     return sorted(p for p in find_file('nbs').glob('*.ipynb') if p.name[:2].isdigit())
@@ -517,7 +525,7 @@ def run_notebooks(
         write_atomic(run.folder/'report.html', report.read_text(encoding='utf-8'))
     return run
 
-# %% ../nbs/run.ipynb #3a40d2e1
+# %% ../nbs/run.ipynb #695675ef
 def _execute(run, path, overrides):
     "Execute one notebook unless its executed copy is still right."
     out = run.folder/'notebooks'/path.name
