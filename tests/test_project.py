@@ -135,7 +135,7 @@ def test_wheel_carries_what_a_run_needs(tmp_path):
     done = subprocess.run([sys.executable, '-c', code], cwd=empty, env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ['None', 'smoke', str(len([p for p in NOTEBOOKS if p.name[:2].isdigit()])), '9', 'True'], done.stderr
     ran = subprocess.run([sys.executable, '-m', 'mtd.cli', 'run', '--profile', 'smoke', '--notebooks', '02'], cwd=empty, env=env, capture_output=True, text=True, timeout=600)
-    assert ran.returncode == 0 and (empty/'runs'/'smoke'/'report.html').exists(), ran.stderr[-3000:]
+    assert ran.returncode == 0 and (empty/'runs'/'smoke'/'notebooks'/'02_prompting.ipynb').exists(), ran.stderr[-3000:]
 
 
 def test_import_is_light():
