@@ -175,7 +175,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'mtd.evaluation._rules': ('evaluation.html#_rules', 'mtd/evaluation.py'),
                                 'mtd.evaluation._weights_digest': ('evaluation.html#_weights_digest', 'mtd/evaluation.py'),
                                 'mtd.evaluation._write': ('evaluation.html#_write', 'mtd/evaluation.py'),
-                                'mtd.evaluation.answer_only': ('evaluation.html#answer_only', 'mtd/evaluation.py'),
                                 'mtd.evaluation.apply_rule': ('evaluation.html#apply_rule', 'mtd/evaluation.py'),
                                 'mtd.evaluation.ask': ('evaluation.html#ask', 'mtd/evaluation.py'),
                                 'mtd.evaluation.choose_order': ('evaluation.html#choose_order', 'mtd/evaluation.py'),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['generate', 'wilson_interval', 'Score', 'Scores', 'right_ones', 'score', 'score_thoughts', 'combine', 'vote', 'oracle',
-           'Choice', 'apply_rule', 'score_rules', 'choose_order', 'most_frequent_answer', 'constant_outcomes',
-           'answer_only', 'Reply', 'ask']
+           'Choice', 'apply_rule', 'score_rules', 'choose_order', 'most_frequent_answer', 'constant_outcomes', 'Reply',
+           'ask']
 
 # %% ../nbs/09_evaluation.ipynb #ad8a047a
 import itertools, json, math, os
@@ -278,12 +278,6 @@ def constant_outcomes(
 ) -> list[Outcome]: # to be scored like any other
     "The outcomes of always giving one answer."
     return [Outcome('read', Fraction(answer), 'always the same', str(answer))] * n
-
-def answer_only(
-    gold, # the answer as text, e.g. `7/2` or `24`
-) -> str: # a target without a thought
-    "The target of the student that is taught answers alone."
-    return f'The answer is {gold}.'
 
 # %% ../nbs/09_evaluation.ipynb #919f5b16
 @dataclass(frozen=True)
