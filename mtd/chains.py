@@ -58,7 +58,7 @@ def _worded(text: str, marked: bool): # yields `(value, as written)` of the numb
         value = _amount(m.group().lower().replace('-', ' ').split())
         if value is not None: yield value, m.group()
 
-# %% ../nbs/06_chains.ipynb #c9d7369e
+# %% ../nbs/06_chains.ipynb #6ffb685e
 _THINK = re.compile(r'<(/?)(?:think|thinking|thought|reasoning)>', re.I)
 _NEXT = re.compile(r'(?:Question|Q|Problem|Exercise|Human|User|Instruction) {0,2}\d{0,4}\*{0,3}[:.](?!\d)|<\|(?:im_end|im_start|eot_id|end|endoftext)\|>|</s>')
 _OPENS = re.compile(r'(?:^|[\n.!?>] ?)[ \t]{0,8}[#*]{0,5} {0,3}(?:(?:Next|New) {1,2})?$') # what may stand before it: a sentence's end, a heading's mark
@@ -71,7 +71,7 @@ def _without_thinking(text: str) -> str:
     for m in tags:
         if not depth: said.append(text[at:m.start()])
         depth, at = (max(depth - 1, 0) if m[1] else depth + 1), m.end()
-    return ' '.join(said if depth else [*said, text[at:]])
+    return ' '.join(said if depth else [*said, text[at:]]).strip()
 
 def _first_turn(text: str) -> str:
     at = 0
