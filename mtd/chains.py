@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from .core import Outcome, _SCALES, numbers_in, parse_number
 
-# %% ../nbs/06_chains.ipynb #11d60fb4
+# %% ../nbs/06_chains.ipynb #405c695c
 _ONES = dict(zip('zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen '
                  'eighteen nineteen'.split(), range(20)))
 _TENS = dict(zip('twenty thirty forty fifty sixty seventy eighty ninety'.split(), range(20, 100, 10)))
@@ -19,7 +19,7 @@ _SHARES = {2: 'half halves', 3: 'third thirds', 4: 'quarter quarters fourth four
            7: 'seventh sevenths', 8: 'eighth eighths', 9: 'ninth ninths', 10: 'tenth tenths', 100: 'hundredth hundredths'}
 _SHARES = {w: n for n, words in _SHARES.items() for w in words.split()}
 _WORD = rf'(?:{"|".join([*_ONES, *_TENS, *_SCALES, *_SHARES, "first", "second"])})(?![a-z])'
-_RUN = re.compile(rf'(?<![\w-])(?:(?:minus|negative)\ )?(?:an?\ )?{_WORD}(?:(?:[ -]|\ and\ )(?:an?\ )?{_WORD}){{0,15}}+(?![\w-])', re.I)
+_RUN = re.compile(rf'(?<![\w-])(?:(?:minus|negative)\ )?(?:an?\ )?{_WORD}(?:(?:[ -]|\ and\ )(?:an?\ )?{_WORD}){{0,40}}+(?![\w-])', re.I)
 
 def _cardinal(words) -> int | None: # one hundred and five; None where the words do not make one number
     total, part, room, scale_above = 0, None, 1000, 10**15
@@ -81,15 +81,16 @@ def _first_turn(text: str) -> str:
         at = m.end()
     return text
 
-# %% ../nbs/06_chains.ipynb #1df656ed
+# %% ../nbs/06_chains.ipynb #f07d8872
 _MARK = re.compile(r'\banswer\**\s?(?:is|was|:|=)\s?:?', re.I)
 _STOP = re.compile(r'\n|[.!?](?=\s|$)|[.!?][*"”’)](?=\s|$)')
 _BRACES = re.compile(r'\\boxed\s?\{|[{}]')
+_DIGIT = re.compile(r'\d')
 _COUNTED = re.compile(r'(?m)^[ \t]*(?:[-*•#]+[ \t]+)?\**(?:Step[ \t]+)?\d{1,3}[.):]\**[ \t]+(?=\S)|^[ \t]*[-*•][ \t]+', re.I)
 
 def _number_in(segment: str): # `(value, as written)` of the first number after the last `=`, or of the first at all; else None
     for part in ((re.split('[=≈]', segment)[-1], segment) if '=' in segment or '≈' in segment else (segment,)):
-        if found := next(numbers_in(part), None) or (None if _SOME.search(part) is None else next(_worded(part, True), None)): return found
+        if found := next(numbers_in(part), None) or (None if _DIGIT.search(part) else next(_worded(part, True), None)): return found
 
 def _boxed(text: str): # contents of `\boxed{…}`, last first; one pass, whatever is unbalanced
     opened, found = [], []
@@ -103,6 +104,7 @@ def _boxed(text: str): # contents of `\boxed{…}`, last first; one pass, whatev
 def _hashes(text: str): # what follows each `####`, to the end of the line, last first
     return (part.partition('\n')[0] for part in reversed(text.split('####')[1:]))
 
+# %% ../nbs/06_chains.ipynb #3ad9b872
 def _sentences(text: str): # what follows each "answer is", to the end of the sentence, last first
     marks = list(_MARK.finditer(text))
     ends = [m.start() for m in marks[1:]] + [len(text)]
@@ -111,14 +113,14 @@ def _sentences(text: str): # what follows each "answer is", to the end of the se
         stop = _STOP.search(part)
         yield part[:stop.start()] if stop else part
 
-# %% ../nbs/06_chains.ipynb #648b4bd0
+# %% ../nbs/06_chains.ipynb #88c50b8b
 def _first_of(pieces): # a rule from a function that gives passages: the first passage with a number
     return lambda text: next(filter(None, map(_number_in, pieces(text))), None)
 
 def _last_number(text: str):
     found, text = None, _COUNTED.sub(' ', text)
     for found in numbers_in(text): pass
-    if found is None and not re.search(r'\d', text):
+    if found is None and not _DIGIT.search(text):
         for found in _worded(text, False): pass
     return found
 
