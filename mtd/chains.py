@@ -34,7 +34,7 @@ def _cardinal(words) -> int | None: # one hundred and five; None where the words
         else: total, part, room, scale_above = total + part * n, None, 0 if w == 'dozen' else 1000, n
     return total + (part or 0)
 
-# %% ../nbs/06_chains.ipynb #a5c29199
+# %% ../nbs/06_chains.ipynb #91b0443b
 def _amount(words) -> Fraction | None: # a run of number words: also halves, dozens of a half, what is below zero
     if words[0] in ('minus', 'negative'): return None if (x := _amount(words[1:])) is None else -x
     if words[0] in ('a', 'an'): words = ['one', *words[1:]]
@@ -53,12 +53,13 @@ def _amount(words) -> Fraction | None: # a run of number words: also halves, doz
     return whole + Fraction(top, _SHARES[share])
 
 def _worded(text: str, marked: bool): # yields `(value, as written)` of the numbers in words
+    opening = len(text) - len(text.lstrip())
     for m in _RUN.finditer(text):
-        if m.group().lower() == 'one' and not (marked and not text[:m.start()].strip() and text[m.end():m.end() + 4] != ' of '): continue
+        if m.group().lower() == 'one' and not (marked and m.start() == opening and text[m.end():m.end() + 4] != ' of '): continue
         value = _amount(m.group().lower().replace('-', ' ').split())
         if value is not None: yield value, m.group()
 
-# %% ../nbs/06_chains.ipynb #6ffb685e
+# %% ../nbs/06_chains.ipynb #e4961db6
 _THINK = re.compile(r'<(/?)(?:think|thinking|thought|reasoning)>', re.I)
 _NEXT = re.compile(r'(?:Question|Q|Problem|Exercise|Human|User|Instruction) {0,2}\d{0,4}\*{0,3}[:.](?!\d)|<\|(?:im_end|im_start|eot_id|end|endoftext)\|>|</s>')
 _OPENS = re.compile(r'(?:^|[\n.!?>] ?)[ \t]{0,8}[#*]{0,5} {0,3}(?:(?:Next|New) {1,2})?$') # what may stand before it: a sentence's end, a heading's mark
@@ -66,12 +67,12 @@ _SOME = re.compile(rf'\d|[¼-¾⅐-⅞]|\b(?!one\b){_WORD}', re.I)
 
 def _without_thinking(text: str) -> str:
     if '<' not in text or not (tags := list(_THINK.finditer(text))): return text
-    said, depth, at = [], 0, 0
+    said, thinking, at = [], False, 0
     if tags[0][1]: at, tags = tags[0].end(), tags[1:] # the prompt had opened it
     for m in tags:
-        if not depth: said.append(text[at:m.start()])
-        depth, at = (max(depth - 1, 0) if m[1] else depth + 1), m.end()
-    return ' '.join(said if depth else [*said, text[at:]]).strip()
+        if not thinking: said.append(text[at:m.start()])
+        thinking, at = not m[1], m.end()
+    return ' '.join(said if thinking else [*said, text[at:]]).strip()
 
 def _first_turn(text: str) -> str:
     at = 0

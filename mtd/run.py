@@ -412,7 +412,7 @@ def make_baseline_predictions(run, folder):
                     _predict(student, problems, [e['input'] for e in answers_only(problems)], read_answers, run, folder/'journal.jsonl'))
     (folder/'journal.jsonl').unlink(missing_ok=True)
 
-# %% ../nbs/run.ipynb #bfefcda8
+# %% ../nbs/run.ipynb #08fe3835
 def read_outcomes(
     run: Run, # the run
     name: str, # `dev` or a test set
@@ -433,6 +433,7 @@ def _scored(outcomes, problems, ties, equality):
                  oracle=oracle(outcomes, problems, equality=equality))
     return dict(n=len(problems), **{k: {s.name: s.to_dict() for s in scores} for k, scores in parts.items()})
 
+# %% ../nbs/run.ipynb #2f08d5b4
 def _baselines(run, name, problems):
     "What needs no thought: the most frequent training answer, and the student of answers alone."
     from mtd.core import number_text
