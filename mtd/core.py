@@ -161,7 +161,7 @@ EQUALITIES = {
     'harness': Equality(text=True),
 }
 
-# %% ../nbs/00_core.ipynb #c25dc339
+# %% ../nbs/00_core.ipynb #da4669bc
 _PERCENT = re.compile(r'(?:%|\bper ?cent)\s*\.?$')
 _DECIMALS = re.compile(r'[-+$€£¥₹\d,\s]*\.(\d++)\s?(?:%|per ?cent)?')
 
@@ -170,17 +170,21 @@ def _said(x) -> tuple: # value (None if there is none), the text that shows it
     return parse_number(x), x[:1000].strip() if isinstance(x, str) else ''
 
 def _bare(value, shown) -> str: # what lm-evaluation-harness compares
-    if not shown: shown = number_text(value) if max(abs(value.numerator), value.denominator).bit_length() < 10_000 else hex(value.numerator)
+    if not shown: # hexadecimal has no longest number
+        small = max(abs(value.numerator), value.denominator).bit_length() < 10_000
+        shown = number_text(value) if small else f'{value.numerator:x}/{value.denominator:x}'
     return shown.replace(',', '').replace('$', '').rpartition('#### ')[2].removesuffix('.').lower()
 
-def _near(p, g, decimals, rule) -> bool:
+def _near(p, g, shown, rule, finer=0) -> bool: # `finer`: decimals that the hundredth has more than what is shown
     if p == g: return True
     if rule.integers and p.denominator == 1 and g.denominator == 1: return False
     gap = abs(p - g)
     if gap <= Fraction(str(rule.relative)) * max(abs(p), abs(g)) or gap < Fraction(str(rule.absolute)): return True
-    return rule.rounded and 2 <= decimals <= 12 and gap * 10 ** decimals <= Fraction(1, 2)
+    if not rule.rounded or not (m := _DECIMALS.fullmatch(shown)): return False
+    decimals = len(m[1]) + finer
+    return 2 <= decimals <= 12 and gap * 10 ** decimals <= Fraction(1, 2)
 
-# %% ../nbs/00_core.ipynb #9531cb6f
+# %% ../nbs/00_core.ipynb #da8f5b45
 def same_answer(
     predicted, # a `Fraction`, number, `str` or `Outcome`
     gold, # the same kinds
@@ -191,14 +195,13 @@ def same_answer(
     (p, shown), (g, gold_shown) = _said(predicted), _said(gold)
     if p is None or g is None: return False
     if rule.text: return _bare(p, shown) == _bare(g, gold_shown)
-    found = _DECIMALS.fullmatch(shown)
-    decimals, signs = len(found[1]) if found else 0, [bool(_PERCENT.search(x)) for x in (shown, gold_shown)]
-    if not rule.percent or not any(signs): return _near(p, g, decimals, rule)
+    signs = [('%' in x or 'cent' in x) and bool(_PERCENT.search(x)) for x in (shown, gold_shown)]
+    if not rule.percent or not any(signs): return _near(p, g, shown, rule)
     if signs[0] and parse_number(shown) == p: p *= 100 # the number before the sign; a chain's outcome holds that already
     if signs[1] and parse_number(gold_shown) == g: g *= 100
-    if _near(p, g, decimals, rule): return True
+    if _near(p, g, shown, rule): return True
     if all(signs): return False
-    return _near(p / 100, g, decimals + 2, rule) if signs[0] else _near(p, g / 100, decimals, rule)
+    return _near(p / 100, g, shown, rule, 2) if signs[0] else _near(p, g / 100, shown, rule)
 
 # %% ../nbs/00_core.ipynb #a91deaef
 def digest(
