@@ -73,21 +73,21 @@ def _plain(text: str) -> str: # the same numbers in plain characters
         for written, plain in _LATEX: text = text.replace(written, plain)
     return text if text.isascii() else _GROUPS.sub(',', _VULGAR.sub(' ', text)).translate(_PLAIN_CHARACTERS)
 
-# %% ../nbs/00_core.ipynb #d861843f
+# %% ../nbs/00_core.ipynb #c6e92e6e
 _SCALES = dict(dozen=12, hundred=100, thousand=10**3, million=10**6, billion=10**9, trillion=10**12)
 _DIGITS = r'(?:\d{1,3}(?:,\d{3}){1,30}+(?!,?\d)|(?<!\d\ )[1-9]\d{0,2}(?:\ \d{3}){1,30}+(?!\ ?\d)|\d++)'
-_DECIMAL = rf'(?:{_DIGITS}(?:\.\d++)?|\.\d++)(?:[eE][+-]?\d{{1,3}}(?!\w))?'
+_DECIMAL = rf'(?:{_DIGITS}(?:\.\d++|\.(?=\ ?[/%]))?|\.\d++)(?:[eE][+-]?\d{{1,3}}(?!\w))?'
 _FRACTION = r'\\[dtc]?frac\s?\{{\s?(?P<{0}>-?\d++)\s?\}}\s?\{{\s?(?P<{1}>\d++)\s?\}}'
 _SIGN = r'(?<![\w.)\]}%])(?:(?<![\d)\]}%]\ )-|(?<![\w.)\]}%$]\ )-\ )|\b[Nn]egative\ '
 _NUMBER = re.compile(rf"""(?<![\w.^])(?<![_^]\{{)(?<!\d:) # no index, no exponent, no minutes
 (?P<sign>{_SIGN})?(?:[$€£¥₹]\ ?(?P<sign2>-(?=[\d.\\]))?)?
 (?:(?P<whole>\d++)(?:\ \ ?(?:and\ )?|\ ?(?=\\))(?:(?P<a>\d++)/(?P<b>\d++)|{_FRACTION.format('c', 'd')})
 |{_FRACTION.format('e', 'f')}
-|(?P<top>{_DECIMAL})(?:\ ?/\ ?[$€£¥₹]?(?P<bottom>{_DECIMAL})
+|(?P<top>{_DECIMAL})(?:\ ?/\ ?[$€£¥₹]?(?P<bottom>-?{_DECIMAL})
  |(?P<times>\ ?(?:[×x*·⋅]|\\times|\\cdot)\ ?10)?(?:\^\ ?\{{?\ ?(?P<power>-?\d{{1,3}})\ ?\}}?|(?P<raised>⁻?[⁰¹²³⁴-⁹]{{1,3}}))(?!\d))?)
 (?P<half>\ and\ a\ half\b)?(?:[\ -](?P<scale>{'|'.join(_SCALES)})\b)?(?P<percent>\s?%|\ per\ ?cent\b)?(?!:\d)""", re.X)
 
-# %% ../nbs/00_core.ipynb #85c3ea2b
+# %% ../nbs/00_core.ipynb #c80e623e
 _RAISED = str.maketrans('⁻⁰¹²³⁴⁵⁶⁷⁸⁹', '-0123456789')
 
 def _exact(digits: str) -> Fraction:
@@ -103,7 +103,7 @@ def _value(m) -> Fraction | None: # what one match of `_NUMBER` is worth; of a p
         top = (_exact(g['whole']) if g['whole'] else 0) + top / below
     if power := g['power'] or g['raised']:
         base, power = Fraction(10) if g['times'] else top, int(power.translate(_RAISED))
-        if abs(power) > (999 if base == 10 else 100) or len(g['top']) > 12 or power < 0 == base: return None
+        if abs(power) > (999 if base == 10 else 100) or (base != 10 and len(g['top']) > 12) or power < 0 == base: return None
         top = top * base ** power if g['times'] else base ** power
     if g['half']: top += Fraction(1, 2)
     if g['scale']: top *= _SCALES[g['scale']]
@@ -116,7 +116,9 @@ def numbers_in(
     for m in _NUMBER.finditer(_plain(text)):
         if (value := _value(m)) is not None: yield value, m.group().strip()
 
-# %% ../nbs/00_core.ipynb #875cb64c
+# %% ../nbs/00_core.ipynb #057bf6b2
+_AROUND = ' \t\r\n$€£¥₹' # `5 €`, and TeX's $5$
+
 def parse_number(
     text, # a string, int, float or Fraction
 ) -> Fraction | None: # exact; None where `text` is not one number
@@ -126,7 +128,7 @@ def parse_number(
     if isinstance(text, int): return Fraction(text)
     if isinstance(text, float): return Fraction(repr(text)) if text == text and abs(text) != float('inf') else None
     if not isinstance(text, str) or len(text) > 1000: return None
-    m = _NUMBER.fullmatch(_plain(text).strip().removeprefix('+').removesuffix('.'))
+    m = _NUMBER.fullmatch(_plain(text).strip(_AROUND).removesuffix('.').rstrip(_AROUND).removeprefix('+'))
     if not m or (m['top'] and ' ' in m['top']): return None # `5 100` may be two numbers
     value = _value(m)
     return value / 100 if value and m['percent'] else value
