@@ -41,7 +41,7 @@ class _Stop(Exception):
         super().__init__(detail)
         self.status, self.detail = status, detail
 
-# %% ../nbs/04_equations.ipynb #a3995258
+# %% ../nbs/04_equations.ipynb #3e0c2a33
 _TOKEN = re.compile(r"""(?P<space>\s+|[$€£])
 |(?P<name>\d+(?:st|nd|rd|th)(?![^\W_])[^\W²³]*|\d+_[^\W\d²³][^\W²³]*
    |[^\W\d²³][^\W²³]*(?:[&'’][^\W\d_²³][^\W²³]*)*)
@@ -49,7 +49,7 @@ _TOKEN = re.compile(r"""(?P<space>\s+|[$€£])
 |(?P<refused><=|>=|!=|[<>≤≥≠≈~|&])
 |(?P<op>\*\*|//|==|[-+*/%=(),;^×·⋅∗÷−–²³])
 |(?P<other>.)""", re.X | re.S)
-_SAME = {'^': '**', '×': '*', '·': '*', '⋅': '*', '∗': '*', '÷': '/', '−': '-', '–': '-', '==': '='}
+_SAME = {'^': '**', '×': '*', '·': '*', '⋅': '*', '∗': '*', '÷': '/', '−': '-', '–': '-'}
 _FUNCTIONS = {'ceil': 1, 'floor': 1, 'round': 2, 'abs': 1, 'min': 20, 'max': 20} # the most arguments each takes
 _PROSE = re.compile(r'%(?!\s*of\b).*?[^\W\d]\w*\s+[^\W\d]') # two words in a row after a percent sign: a comment
 
@@ -70,7 +70,7 @@ def _lines(text, limits):
             raise _Stop('too_large', f'line {number} has {len(line)} characters; at most {limits.line} are read')
         yield number, line
 
-# %% ../nbs/04_equations.ipynb #e2b5dcba
+# %% ../nbs/04_equations.ipynb #c488780b
 def _at(number, column, message): # a syntax error that says where
     return _Stop('syntax', f'line {number}, column {column}: {message}')
 
@@ -84,7 +84,7 @@ def _tokens(line, number, limits):
         if kind == 'other': raise _at(number, column, f'{text!r} has no meaning in an equation')
         if kind == 'number' and len(text) > limits.digits:
             raise _Stop('too_large', f'line {number}: a number of {len(text)} characters; the limit is {limits.digits}')
-        if kind == 'op': kind = text = _SAME.get(text, text)
+        if kind == 'op': kind = text = '=' if text == '==' else _SAME.get(text, text)
         if kind == '(': calls.append(bool(tokens) and tokens[-1][0] == 'name' and tokens[-1][1] in _FUNCTIONS)
         if kind == ')' and calls: calls.pop()
         if kind == 'number' and ',' in text and calls and calls[-1]:
@@ -264,20 +264,27 @@ def _checked(spelled, shown, places, aliases):
             if type(node) is ast.Name: node.id = aliases.get(node.id, node.id)
     return system
 
-# %% ../nbs/04_equations.ipynb #c33e65fc
+# %% ../nbs/04_equations.ipynb #443b8035
 _PLAIN = re.compile(r'[\w \n+\-*/().=;]*', re.ASCII) # what may stand where nothing is doubtful
 _DOUBT = re.compile(r'[-+] *[-+]|[\d.]{16}|\.[A-Za-z_]') # runs of signs; numbers that a float does not hold
 _GLUED = re.compile(r'\d[A-Za-z_]') # `3x` and `0x1F`, and it may be `day1_total`, which is a name
 _GLUED_NUMBER = re.compile(r'(?<!\w)[\d.]*\d[A-Za-z_]', re.ASCII)
 
+_SPELLED = str.maketrans(_SAME | dict.fromkeys('$€£', ' ') | {'²': '**2 ', '³': '**3 '})
+_THOUSANDS = re.compile(r'(?<![\w.,])\d{1,3}(?:,\d{3})+(?!\d)')
+
 def _read_plain(text, limits):
-    "The equations of a text that is Python's spelling already; `_Odd` where that is in doubt."
-    lines = ['' if line[:1] in '%#' else line for line in map(str.strip, _all_lines(text, limits))]
-    body = '\n'.join(lines)
+    "The equations of a text that is Python's spelling already, or nearly so; `_Odd` where that is in doubt."
+    shown = ['' if line[:1] in '%#' else line for line in map(str.strip, _all_lines(text, limits))]
+    body = '\n'.join(shown)
+    if not _PLAIN.fullmatch(body):
+        body = body.translate(_SPELLED)
+        if '(' not in body: body = _THOUSANDS.sub(lambda m: m[0].replace(',', ''), body) # no arguments of a function
+    lines = body.split('\n')
     if (not _PLAIN.fullmatch(body) or _DOUBT.search(body) or _GLUED.search(body) and _GLUED_NUMBER.search(body)
         or len(body) > limits.line and max(map(len, lines)) > limits.line
         or limits.nesting < max(body.count('('), body.count('**')) or limits.digits < 16): raise _Odd
-    try: system = _trees(lines, lines)
+    try: system = _trees(lines, shown)
     except (SyntaxError, RecursionError, MemoryError): raise _Odd from None
     if len(system) > limits.equations: raise _Odd
     return system

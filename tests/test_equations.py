@@ -215,8 +215,8 @@ PIECES = ['ans', 'x', 'y', 'in', 'max', 'ceil', 'of', '(', ')', '=', '=', '+', '
           ',', ';', '\n', '3', '0', '20', '1,200', '.5', '5.', '$', ' ', '#', '²', "'",
           '9**9', '1e9', 'M&Ms', '2nd_x', '\\', '>=', ':', '```',
           '\x00', '\u2028', 'ß', '٣', '\ud800']
-leaves = ['ans', 'x', 'y', 'in', '3', '0', '20%', '1,200', '2.5', '3x', 'day1', 'if', '0x1F', '1_0']
-signs = ['+', '-', '*', '/', '*', '%', '//', '**', ' ', '=', 'in']
+leaves = ['ans', 'x', 'y', 'in', '3', '0', '20%', '1,200', '0,123', '$1,200.5', '2.5', '3x', 'day1', 'if', '0x1F', '1_0']
+signs = ['+', '-', '*', '/', '*', '%', '//', '**', ' ', '=', 'in', '×', '−', '^', '² ', '$', ',']
 sides = st.recursive(st.sampled_from(leaves), lambda e: st.builds('{} {} {}'.format, e, st.sampled_from(signs), e)
     | st.builds('{}({})'.format, st.sampled_from(['', '-', '2', 'y', 'ceil', 'round']), e), max_leaves=6)
 systems = st.lists(st.builds('{} = {}'.format, sides, sides) | st.just('% a comment'), max_size=5).map('\n'.join)
