@@ -4,13 +4,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from mtd.chains import READING_RULES, RULES, read_answer, read_answers
 from mtd.core import EQUALITIES, same_answer
 
 MTD_DATA = os.environ.get('MTD_DATA')
-FUZZ = int(os.environ.get('MTD_FUZZ', 2000))
 
 
 @pytest.mark.parametrize('written, value', {
@@ -156,12 +155,12 @@ def mutate(seed_and_cuts):
 texts = st.one_of(st.text(max_size=200), st.lists(pieces, max_size=40).map(''.join), mutated.map(mutate))
 
 
-@settings(max_examples=FUZZ, deadline=None, derandomize='MTD_FUZZ' not in os.environ)
+@pytest.mark.fuzz
 @given(texts)
 def test_any_text_has_an_outcome(text): check(text)
 
 
-@settings(max_examples=FUZZ, deadline=None, derandomize='MTD_FUZZ' not in os.environ)
+@pytest.mark.fuzz
 @given(st.integers(0, 10**15 - 1))
 def test_words_are_read_back(n):
     assert read_answer(f'The answer is {in_words(n)}.').answer == n and read_answer(f'That makes {in_words(n)} of them').answer == (n if n != 1 else None)

@@ -1,5 +1,5 @@
 """Numbers as they are written, and when two of them are the same answer."""
-import math, os
+import math
 from fractions import Fraction
 
 import pytest
@@ -7,8 +7,6 @@ from hypothesis import given, settings, strategies as st
 
 from mtd.core import EQUALITIES, Equality, Outcome, number_text, numbers_in, parse_number, same_answer
 
-FUZZ = int(os.environ.get('MTD_FUZZ', 2000))
-fuzz = settings(max_examples=FUZZ, deadline=None, derandomize='MTD_FUZZ' not in os.environ)
 third = Fraction(1, 3)
 
 
@@ -76,7 +74,7 @@ MEANT = {'mixed': lambda x: 3 + x, 'LaTeX mixed': lambda x: 3 + x, 'vulgar': lam
 
 
 @pytest.mark.parametrize('notation', NOTATIONS)
-@settings(max_examples=max(100, FUZZ // len(NOTATIONS)), deadline=None, derandomize=True)
+@settings(max_examples=100) # of each notation
 @given(data=st.data())
 def test_every_notation_is_read_back(notation, data):
     numbers, write = NOTATIONS[notation]
@@ -88,7 +86,7 @@ def test_every_notation_is_read_back(notation, data):
     assert same_answer(Outcome('read', value, text=text), value)
 
 
-@fuzz
+@pytest.mark.fuzz
 @given(st.fractions() | decimal | whole.map(Fraction))
 def test_number_text_is_read_back(x): assert parse_number(number_text(x)) == x
 
@@ -99,7 +97,7 @@ numbers = st.fractions(max_denominator=1000) | decimal | st.integers(-50, 50).ma
 written = numbers.flatmap(lambda x: st.sampled_from([x, number_text(x), number_text(x) + '%', Outcome('read', x, text=number_text(x) + '%'), Outcome('read', x, text=number_text(x)), float(x)]))
 
 
-@fuzz
+@pytest.mark.fuzz
 @given(written, written, st.sampled_from(list(EQUALITIES)))
 def test_laws_of_equality(a, b, name):
     assert same_answer(a, a, name)
@@ -107,13 +105,13 @@ def test_laws_of_equality(a, b, name):
     assert same_answer(a, b, Equality(rounded=False)) == same_answer(b, a, Equality(rounded=False)), 'but for roundings it holds both ways'
 
 
-@fuzz
+@pytest.mark.fuzz
 @given(st.integers(), st.integers(), st.sampled_from(list(EQUALITIES)))
 def test_integers_are_the_same_only_if_equal(a, b, name):
     for x, y in ((a, b), (a, a + 1), (10**20 + a, 10**20 + b)): assert same_answer(x, y, name) == same_answer(str(x), str(y), name) == (x == y)
 
 
-@fuzz
+@pytest.mark.fuzz
 @given(st.text(max_size=60) | st.from_regex(r'[-$]?[0-9.,/ eE^%½٣{}\\]{0,30}', fullmatch=True), st.floats() | st.text(max_size=20) | st.none(), st.sampled_from(list(EQUALITIES)))
 def test_no_text_is_too_odd(a, b, name):
     value = parse_number(a)

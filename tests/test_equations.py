@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 import mtd.equations as eq
 from mtd.core import number_text
@@ -222,11 +222,9 @@ sides = st.recursive(st.sampled_from(leaves), lambda e: st.builds('{} {} {}'.for
 systems = st.lists(st.builds('{} = {}'.format, sides, sides) | st.just('% a comment'), max_size=5).map('\n'.join)
 texts = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=25).map(' '.join),
                   st.lists(st.sampled_from(PIECES), max_size=25).map(''.join), systems)
-fuzz = settings(max_examples=int(os.environ.get('MTD_FUZZ', 2000)), derandomize='MTD_FUZZ' not in os.environ,
-                deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@fuzz
+@pytest.mark.fuzz
 @given(texts)
 def test_any_text_has_an_outcome(text):
     outcome = solve_equations(text, Limits(seconds=1.0))
@@ -235,7 +233,7 @@ def test_any_text_has_an_outcome(text):
     assert outcome.status != 'syntax' or re.search(r'line \d+, column \d+', outcome.detail), outcome
 
 
-@fuzz
+@pytest.mark.fuzz
 @given(texts)
 def test_both_ways_to_read_a_text_agree(text):
     try: plain = eq._read_once(eq._System(eq._read_plain(text, Limits()), Limits()))
