@@ -6,8 +6,8 @@
 __all__ = ['STATUSES', 'LONGEST_PROGRAM', 'LONGEST_OUTPUT', 'LONGEST_NUMBER', 'unfence', 'close_workers', 'run_each', 'run_all',
            'run_program']
 
-# %% ../nbs/05_programs.ipynb #f111eaf9
-import ast, ctypes, gc, io, os, queue, re, signal, sys, textwrap, threading, time, warnings
+# %% ../nbs/05_programs.ipynb #68ae4b27
+import ast, codecs, ctypes, gc, io, os, queue, re, signal, sys, textwrap, threading, time, warnings
 from collections import deque
 from concurrent.futures import Future
 from contextlib import closing
@@ -143,7 +143,7 @@ def _read_answer(ran: Ran, bound: set) -> Outcome: # what a program left behind,
         if last is not None and (found is None or last.ok): found = last
     return found or Outcome('no_answer', detail='it ran, and left no `ans`, result, return value or printed number')
 
-# %% ../nbs/05_programs.ipynb #b9117527
+# %% ../nbs/05_programs.ipynb #9b776035
 def _judge(text: str, execute) -> Outcome: # one program's verdict; `execute` takes a tree and a function's name
     tree = _parse(text)
     if isinstance(tree, Outcome): return tree
@@ -157,6 +157,10 @@ def _judge(text: str, execute) -> Outcome: # one program's verdict; `execute` ta
     except (ValueError, TypeError, ArithmeticError, RecursionError) as e:
         return Outcome('not_a_number', detail=f'{type(e).__name__}: {str(e)[:200]}')
 
+def _load_reading(): # what CPython loads late when it parses names and texts
+    import unicodedata
+    for name in ('ascii', 'latin_1', 'utf_8', 'unicode_escape', 'raw_unicode_escape', 'idna', 'punycode', 'utf_16', 'utf_32'): codecs.lookup(name)
+
 _TOO_MUCH = 'it asked for more than its memory limit'
 _LATE = 'it computed for longer than its time limit'
 
@@ -165,7 +169,7 @@ def _reply(outcome: Outcome) -> list: # as JSON, with nothing in it that could n
     answer = None if outcome.answer is None else str(outcome.answer)
     return [outcome.status, answer, clean(outcome.detail, 300), clean(outcome.text, LONGEST_NUMBER + 20)]
 
-# %% ../nbs/05_programs.ipynb #42ae3df5
+# %% ../nbs/05_programs.ipynb #1121d2ee
 def _batches(run): # the function that answers a batch: lists of replies, one at least every 20 ms
     def answer(ask):
         done, since = [], time.monotonic()
@@ -181,7 +185,7 @@ def _interpreter(): # makes ready a worker of tier one
     alarm = getattr(signal, 'setitimer', None)
     def late(*_): raise Stopped('timeout', _LATE)
     if alarm: signal.signal(signal.SIGPROF, late)
-    import unicodedata
+    _load_reading()
     def run(text, ask):
         fuel = Fuel(ask['steps'], ask['memory'], LONGEST_OUTPUT)
         try:
@@ -193,14 +197,15 @@ def _interpreter(): # makes ready a worker of tier one
         return _reply(outcome)
     return _batches(run)
 
-# %% ../nbs/05_programs.ipynb #46b8e6ff
+# %% ../nbs/05_programs.ipynb #a6b83aee
 _MODULES = '''math cmath datetime time calendar decimal fractions statistics itertools functools operator collections collections.abc heapq
 bisect random re string textwrap unicodedata copy enum dataclasses typing types abc numbers array json pprint sys os struct secrets
-contextlib warnings traceback encodings.unicode_escape encodings.raw_unicode_escape encodings.idna zoneinfo graphlib locale platform
+contextlib warnings traceback zoneinfo graphlib locale platform
 builtins __future__ sympy numpy'''.split()
 _NOON = 1704110400 # what a program reads on the clock: 2024-01-01 12:00 UTC
 
 def _warm_up(): # what is loaded late is loaded now
+    _load_reading()
     for name in _MODULES: import_module(name)
     import datetime, numpy, sympy
     x, y = sympy.symbols('x y')
@@ -209,7 +214,7 @@ def _warm_up(): # what is loaded late is loaded now
     sympy.solveset(x**2 - 1, x); sympy.sympify('2*x + 1').subs(x, 2); sympy.integrate(x**2, (x, 0, 1)); sympy.nsolve(x**2 - 2, x, 1)
     sympy.Matrix([[1, 2], [3, 4]]).inv(); sympy.factorint(360); sympy.diff(sympy.exp(x), x); sympy.limit(sympy.sin(x) / x, x, 0)
     numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.random.seed(0); numpy.roots([1, -3, 2]); str(numpy.mean([1, 2]))
-    datetime.datetime.strptime('2024-01-01', '%Y-%m-%d').strftime('%A'); 'ü'.encode('idna')
+    datetime.datetime.strptime('2024-01-01', '%Y-%m-%d').strftime('%A')
 
 # %% ../nbs/05_programs.ipynb #6afae837
 def _freeze_clock(): # in the child
@@ -272,11 +277,11 @@ def _failure(error): # as the interpreter would say it
     said = ': '.join(filter(None, (type(error).__name__, str(error)[:200]))) + (f' (line {lines[-1]})' if lines else '')
     return Unsupported(said) if isinstance(error, ImportError) else Failed(type(error).__name__, said)
 
-# %% ../nbs/05_programs.ipynb #6e10dcde
+# %% ../nbs/05_programs.ipynb #f9c837f5
 def _jail(): # makes ready the zygote of tier two
     _warm_up()
     gc.collect(); gc.freeze() # so that a child's collector does not touch, and thereby copy, all of it
-    size = _size() + (32 << 20)
+    size = _size() + (16 << 20)
     def child(text):
         _freeze_clock()
         return _reply(_judge(text, _exec))
@@ -345,7 +350,7 @@ def _forget(): # a forked copy of this process starts its own
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forget)
 
-# %% ../nbs/05_programs.ipynb #4180d7df
+# %% ../nbs/05_programs.ipynb #a74212b3
 class _Call: # one call of run_each
     def __init__(self, timeout, memory, steps, tiers, lock):
         self.ask = dict(timeout=timeout, memory=memory, steps=steps)
@@ -373,16 +378,16 @@ class _Call: # one call of run_each
     def settle(self, tier: str, texts: list) -> list | None: # an outcome for each, whatever happens to workers
         done, size, crashes = [], len(texts), 0
         while len(done) < len(texts):
-            got, late = self.some(tier, texts[len(done):len(done) + size])
+            part = texts[len(done):len(done) + size]
+            got, late = self.some(tier, part)
             if got is None: return None
             if self.closed: raise RuntimeError('this call of run_each was closed')
             done += got
-            if len(got) == size or len(done) == len(texts): crashes = 0; continue
-            if size > 1 and len(texts) - len(done) + len(got) > 1: size = 1; continue # whose fault was it?
-            crashes += 1
-            if late: done.append(Outcome('timeout', detail='it had to be stopped from outside'))
-            elif crashes == 2: done.append(Outcome('error', detail='its worker ended, twice'))
-            else: continue
+            if len(got) == len(part): crashes = 0
+            elif len(part) > 1: size = 1 # whose fault was it?
+            elif late: done.append(Outcome('timeout', detail='it had to be stopped from outside'))
+            elif crashes: done.append(Outcome('error', detail='its worker ended, twice'))
+            else: crashes = 1; continue
             crashes = 0
         return done
 

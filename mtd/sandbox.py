@@ -101,7 +101,7 @@ def _filter(calls: str): # the filter in the kernel's own form (BPF instructions
 def _no_calls(calls: str = _COMPUTE) -> list:
     return ['seccomp'] * (_MACHINE is not None and _prctl(22, 2, _filter(calls)[1]) == 0) # PR_SET_SECCOMP; filters stack, and all must agree
 
-# %% ../nbs/sandbox.ipynb #e43ff427
+# %% ../nbs/sandbox.ipynb #039af518
 def lock(
     keep=(0, 1, 2), # descriptors that stay open
     memory: int = 1 << 30, # bytes of address space it may add to what it has
@@ -110,6 +110,7 @@ def lock(
     alarm: bool = False, # may it set itself an alarm?
 ) -> tuple: # names from `LAYERS`
     "Give up, for ever, every right of this process but to compute; load all modules it will need before."
+    if os.name == 'nt': return () # other locks, which this does not know
     size, held = _size(), ['descriptors']
     keep = sorted({*keep})
     for a, b in zip([-1, *keep], [*keep, 4096]):
@@ -179,7 +180,7 @@ def _start(**options) -> subprocess.Popen:
         _starter.todo.put((made, options))
     return made.result()
 
-# %% ../nbs/sandbox.ipynb #46ecf6ca
+# %% ../nbs/sandbox.ipynb #d4e29703
 class Worker:
     "A process of ours that answers JSON with JSON."
     def __init__(self,
@@ -200,11 +201,11 @@ class Worker:
         if self.trouble: self.close()
         else: self._remove() # a process keeps a working folder that no longer has a name (not on Windows)
 
-    def _timed(self, seconds, do, *args):
+    def _timed(self, seconds, do):
         def stop(): self.late = True; self.stop()
         timer = threading.Timer(seconds, stop)
         timer.daemon = True; timer.start()
-        try: return do(*args)
+        try: return do()
         except (OSError, ValueError): return None
         finally: timer.cancel()
 
@@ -213,12 +214,12 @@ class Worker:
         seconds: float, # it has to take it within this
     ):
         "Ask; a worker that is gone is noticed by `receive`."
-        self._timed(seconds, _write, self.process.stdin.fileno(), message)
+        self._timed(seconds, lambda: _write(self.process.stdin.fileno(), message))
     def receive(self,
         seconds: float, # it has to answer within this, or it is stopped, and `late` is set
     ): # one reply, or None where it ended, was late or wrote anything but a line of JSON
         "Wait for a reply."
-        return _read(self._timed(seconds, self.replies.readline, LONGEST_LINE) or b'')
+        return _read(self._timed(seconds, lambda: self.replies.readline(LONGEST_LINE)) or b'')
     def ask(self,
         message, # what JSON can hold
         seconds: float, # to take it, and again to answer
@@ -290,13 +291,13 @@ def run_forked(
     late = time.monotonic() > until or os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)
     return reply, '' if reply is not None else 'timeout' if late else 'crash'
 
-# %% ../nbs/sandbox.ipynb #2a4dfabe
-def _nothing(): return lambda message: message
+# %% ../nbs/sandbox.ipynb #68e529a3
+def _echo(): return lambda message: message
 
 @functools.cache
 def layers() -> tuple: # names from `LAYERS`; without all of `NEEDED`, no program runs in CPython here
     "The locks that hold on this machine."
-    worker = Worker('mtd.sandbox:_nothing', locks={})
+    worker = Worker('mtd.sandbox:_echo', locks={})
     held = worker.layers if not worker.trouble and worker.ask(1, 10) == 1 else ()
     worker.close()
     return held
