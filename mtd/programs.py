@@ -350,66 +350,66 @@ def _forget(): # a forked copy of this process starts its own
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forget)
 
-# %% ../nbs/05_programs.ipynb #a74212b3
+# %% ../nbs/05_programs.ipynb #11bb6a37
 class _Call: # one call of run_each
     def __init__(self, timeout, memory, steps, tiers, lock):
         self.ask = dict(timeout=timeout, memory=memory, steps=steps)
         self.tiers, self.lock, self.todo = tiers, lock, queue.SimpleQueue()
-        self.busy, self.closed, self.guard = set(), False, threading.Lock()
-
-    def some(self, tier: str, texts: list) -> tuple: # outcomes, fewer than texts where the worker ended; was it late?
-        if (worker := _take(tier, self.lock)) is None: return None, False
-        with self.guard: self.busy.add(worker)
-        done, seconds = [], 2 * self.ask['timeout'] + 2
-        try:
-            if not self.closed: worker.send(self.ask | {'texts': texts}, seconds)
-            while len(done) < len(texts) and not self.closed:
-                replies = worker.receive(seconds)
-                outcomes = [_outcome(r) for r in replies] if isinstance(replies, list) else [None]
-                if None in outcomes: break
-                done += outcomes
-        finally:
-            with self.guard: self.busy.discard(worker)
-            worker.served += len(texts)
-            if len(done) == len(texts): _give(worker, tier, self.lock)
-            else: worker.close()
-        return done[:len(texts)], worker.late
-
-    def settle(self, tier: str, texts: list) -> list | None: # an outcome for each, whatever happens to workers
-        done, size, crashes = [], len(texts), 0
-        while len(done) < len(texts):
-            part = texts[len(done):len(done) + size]
-            got, late = self.some(tier, part)
-            if got is None: return None
-            if self.closed: raise RuntimeError('this call of run_each was closed')
-            done += got
-            if len(got) == len(part): crashes = 0
-            elif len(part) > 1: size = 1 # whose fault was it?
-            elif late: done.append(Outcome('timeout', detail='it had to be stopped from outside'))
-            elif crashes: done.append(Outcome('error', detail='its worker ended, twice'))
-            else: crashes = 1; continue
-            crashes = 0
-        return done
-
-    def run(self, texts: list) -> list: # by the first tier; what it does not support by the next
-        outcomes = [Outcome('unsupported')] * len(texts)
-        for tier in self.tiers:
-            left = [i for i, o in enumerate(outcomes) if o.status == 'unsupported']
-            if not left or tier == 'jail' and tier in _without: break
-            for i, outcome in zip(left, self.settle(tier, [texts[i] for i in left]) or ()): outcomes[i] = outcome
-        return outcomes
+        self.busy, self.closed = set(), False
 
     def work(self): # a thread's life: one batch after the other
         while (job := self.todo.get()) is not None:
             texts, done = job
-            try: done.set_result(self.run(texts))
+            try: done.set_result(_by_tiers(self, texts))
             except BaseException as e: done.set_exception(e)
 
     def close(self, threads):
-        with self.guard: self.closed = True
+        self.closed = True
         for worker in list(self.busy): worker.stop()
         for _ in threads: self.todo.put(None)
         for thread in threads: thread.join()
+
+def _by_tiers(call: _Call, texts: list) -> list: # an outcome each; what one tier does not support goes to the next
+    outcomes = [Outcome('unsupported')] * len(texts)
+    for tier in call.tiers:
+        left = [i for i, o in enumerate(outcomes) if o.status == 'unsupported']
+        if not left or tier == 'jail' and tier in _without: break
+        for i, outcome in zip(left, _settle(call, tier, [texts[i] for i in left]) or ()): outcomes[i] = outcome
+    return outcomes
+
+# %% ../nbs/05_programs.ipynb #fd5cf12a
+def _settle(call: _Call, tier: str, texts: list) -> list | None: # an outcome each, whatever happens to workers
+    done, size, crashed = [], len(texts), False
+    while len(done) < len(texts):
+        part = texts[len(done):len(done) + size]
+        got, late = _attempt(call, tier, part)
+        if got is None: return None
+        if call.closed: raise RuntimeError('this call was closed')
+        done += got
+        ended, alone = len(got) < len(part), len(part) == 1
+        if ended and not alone: size = 1 # whose fault was it?
+        elif ended and late: done.append(Outcome('timeout', detail='it had to be stopped from outside'))
+        elif ended and crashed: done.append(Outcome('error', detail='its worker ended, twice'))
+        crashed = ended and alone and not late and not crashed
+    return done
+
+def _attempt(call: _Call, tier: str, texts: list) -> tuple: # outcomes, fewer than texts where the worker ended; was it late?
+    if (worker := _take(tier, call.lock)) is None: return None, False
+    call.busy.add(worker)
+    done, seconds = [], 2 * call.ask['timeout'] + 2
+    try:
+        if not call.closed: worker.send(call.ask | {'texts': texts}, seconds)
+        while len(done) < len(texts) and not call.closed:
+            replies = worker.receive(seconds)
+            outcomes = [_outcome(r) for r in replies] if isinstance(replies, list) else [None]
+            if None in outcomes: break
+            done += outcomes
+    finally:
+        call.busy.discard(worker)
+        worker.served += len(texts)
+        if len(done) == len(texts): _give(worker, tier, call.lock)
+        else: worker.close()
+    return done[:len(texts)], worker.late
 
 # %% ../nbs/05_programs.ipynb #27d3d6d6
 _BATCH, _BATCH_SIZE, _AHEAD = 64, 100_000, 16 # programs and characters in a batch; batches in flight for each worker

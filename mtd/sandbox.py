@@ -180,53 +180,15 @@ def _start(**options) -> subprocess.Popen:
         _starter.todo.put((made, options))
     return made.result()
 
-# %% ../nbs/sandbox.ipynb #d4e29703
-class Worker:
-    "A process of ours that answers JSON with JSON."
-    def __init__(self,
-        target: str, # `package.module:function`; called in the worker with `args`, it returns the function that answers
-        *args, # what `repr` can write
-        locks: dict | None = None, # arguments of `lock`, or None for a worker that is not locked
-        patience: float = 60.0, # seconds it may take to start
-    ):
+# %% ../nbs/sandbox.ipynb #cdaaeb17
+class _Process: # one Python of ours, from its start to its end
+    def __init__(self, target: str, args: tuple, locks: dict | None):
         self.owner, self.late, self.folder = os.getpid(), False, tempfile.mkdtemp(prefix='mtd-worker-')
         env = _ENVIRONMENT | {k: os.environ[k] for k in ('SYSTEMROOT', 'LD_LIBRARY_PATH') if k in os.environ}
         self.process = _start(args=_command(target, args, locks), bufsize=0, stdin=-1, stdout=-1, stderr=subprocess.DEVNULL,
                               cwd=self.folder, env=env, start_new_session=True)
         self.replies = io.BufferedReader(self.process.stdout)
         _workers.add(self)
-        hello = self.receive(patience) or {}
-        self.trouble = '' if 'layers' in hello else hello.get('trouble') or 'it ended at once'
-        self.layers = tuple(hello.get('layers', ())) # the locks that hold, from `LAYERS`
-        if self.trouble: self.close()
-        else: self._remove() # a process keeps a working folder that no longer has a name (not on Windows)
-
-    def _timed(self, seconds, do):
-        def stop(): self.late = True; self.stop()
-        timer = threading.Timer(seconds, stop)
-        timer.daemon = True; timer.start()
-        try: return do()
-        except (OSError, ValueError): return None
-        finally: timer.cancel()
-
-    def send(self,
-        message, # what JSON can hold
-        seconds: float, # it has to take it within this
-    ):
-        "Ask; a worker that is gone is noticed by `receive`."
-        self._timed(seconds, lambda: _write(self.process.stdin.fileno(), message))
-    def receive(self,
-        seconds: float, # it has to answer within this, or it is stopped, and `late` is set
-    ): # one reply, or None where it ended, was late or wrote anything but a line of JSON
-        "Wait for a reply."
-        return _read(self._timed(seconds, lambda: self.replies.readline(LONGEST_LINE)) or b'')
-    def ask(self,
-        message, # what JSON can hold
-        seconds: float, # to take it, and again to answer
-    ): # as from `receive`
-        "Ask, and wait for the reply."
-        self.send(message, seconds)
-        return self.receive(seconds)
 
     @property
     def alive(self) -> bool: # this process's own, and running?
@@ -245,7 +207,42 @@ class Worker:
             except OSError: pass
     def _remove(self): shutil.rmtree(self.folder, ignore_errors=True)
 
-# %% ../nbs/sandbox.ipynb #96a532f4
+# %% ../nbs/sandbox.ipynb #4f06172d
+class Worker(_Process):
+    "A process of ours that answers JSON with JSON."
+    def __init__(self,
+        target: str, # `package.module:function`; called in the worker with `args`, it returns the function that answers
+        *args, # what `repr` can write
+        locks: dict | None = None, # arguments of `lock`, or None for a worker that is not locked
+        patience: float = 60.0, # seconds it may take to start
+    ):
+        super().__init__(target, args, locks)
+        hello = self.receive(patience) or {}
+        self.trouble = '' if 'layers' in hello else hello.get('trouble') or 'it ended at once'
+        self.layers = tuple(hello.get('layers', ())) # the locks that hold, from `LAYERS`
+        if self.trouble: self.close()
+        else: self._remove() # a process keeps a working folder that no longer has a name (not on Windows)
+
+    def send(self, message, seconds: float):
+        "Ask; a worker that does not take it within `seconds` is stopped, and one that is gone is noticed by `receive`."
+        _timed(self, seconds, lambda: _write(self.process.stdin.fileno(), message))
+    def receive(self, seconds: float):
+        "One reply; None where the worker ended, wrote no line of JSON or nothing in time, when it is stopped, and `late`."
+        return _read(_timed(self, seconds, lambda: self.replies.readline(LONGEST_LINE)) or b'')
+    def ask(self, message, seconds: float):
+        "Ask, and wait for the reply, as `receive` does."
+        self.send(message, seconds)
+        return self.receive(seconds)
+
+# %% ../nbs/sandbox.ipynb #2ffbd414
+def _timed(worker: Worker, seconds: float, do): # `do()`, or None where it failed; past the deadline, the worker is stopped
+    def stop(): worker.late = True; worker.stop()
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True; timer.start()
+    try: return do()
+    except (OSError, ValueError): return None
+    finally: timer.cancel()
+
 def _close_all():
     for worker in list(_workers): worker.close()
 
