@@ -6,37 +6,18 @@
 __all__ = ['STATUSES', 'LONGEST_PROGRAM', 'LONGEST_OUTPUT', 'LONGEST_NUMBER', 'unfence', 'close_workers', 'run_each', 'run_all',
            'run_program']
 
-# %% ../nbs/05_programs.ipynb #68ae4b27
-import ast, codecs, ctypes, gc, io, os, queue, re, signal, sys, textwrap, threading, time, warnings
+# %% ../nbs/05_programs.ipynb #1eab9c81
+import ast, codecs, ctypes, gc, io, os, queue, random, re, signal, sys, textwrap, threading, time, warnings
 from collections import deque
 from concurrent.futures import Future
 from contextlib import closing
 from decimal import Decimal
 from fractions import Fraction
 from importlib import import_module
-from itertools import islice
+from time import monotonic # by itself: the zygote stops the clocks of `time`
 
 from .core import Outcome, parse_number
-try: from mtd.interpreter import Failed, Fuel, Ran, Stopped, Unsupported, interpret
-except ImportError: # until the interpreter is merged
-    from dataclasses import dataclass, field
-    @dataclass
-    class Ran:
-        names: dict
-        last: object = None
-        shown: tuple | None = None
-        printed: str = ''
-        steps: int = 0
-    @dataclass(frozen=True)
-    class Fuel: steps: int; memory: int; output: int
-    class Unsupported(Exception): pass
-    class Stopped(Exception):
-        def __init__(self, status, detail): self.status, self.detail = status, detail
-    class Failed(Exception):
-        def __init__(self, kind, detail): self.kind, self.detail = kind, detail
-    def interpret(tree, fuel, then=''):
-        if ast.unparse(tree) == 'ans = 1': return Ran({'ans': 1})
-        raise Unsupported('no interpreter yet')
+from .interpreter import Failed, Fuel, Ran, Stopped, Unsupported, interpret
 from .sandbox import NEEDED, Worker, _size, layers, run_forked
 
 # %% ../nbs/05_programs.ipynb #0d2a9e0d
@@ -169,15 +150,15 @@ def _reply(outcome: Outcome) -> list: # as JSON, with nothing in it that could n
     answer = None if outcome.answer is None else str(outcome.answer)
     return [outcome.status, answer, clean(outcome.detail, 300), clean(outcome.text, LONGEST_NUMBER + 20)]
 
-# %% ../nbs/05_programs.ipynb #1121d2ee
+# %% ../nbs/05_programs.ipynb #a8301598
 def _batches(run): # the function that answers a batch: lists of replies, one at least every 20 ms
     def answer(ask):
-        done, since = [], time.monotonic()
+        done, since = [], monotonic()
         for text in ask['texts']:
             done.append(run(text, ask))
-            if time.monotonic() - since > 0.02:
+            if monotonic() - since > 0.02:
                 yield done
-                done, since = [], time.monotonic()
+                done, since = [], monotonic()
         yield done
     return answer
 
@@ -216,10 +197,9 @@ def _warm_up(): # what is loaded late is loaded now
     numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.random.seed(0); numpy.roots([1, -3, 2]); str(numpy.mean([1, 2]))
     datetime.datetime.strptime('2024-01-01', '%Y-%m-%d').strftime('%A')
 
-# %% ../nbs/05_programs.ipynb #6afae837
-def _freeze_clock(): # in the child
-    import datetime, random, numpy
-    random.seed(0); numpy.random.seed(0)
+# %% ../nbs/05_programs.ipynb #cf26395d
+def _freeze_clock(): # what follows from the moment is the same at any
+    import datetime
     for name in ('time', 'monotonic', 'perf_counter', 'process_time'):
         setattr(time, name, lambda: float(_NOON)); setattr(time, name + '_ns', lambda: _NOON * 10**9)
     time.sleep = lambda seconds: None
@@ -277,13 +257,14 @@ def _failure(error): # as the interpreter would say it
     said = ': '.join(filter(None, (type(error).__name__, str(error)[:200]))) + (f' (line {lines[-1]})' if lines else '')
     return Unsupported(said) if isinstance(error, ImportError) else Failed(type(error).__name__, said)
 
-# %% ../nbs/05_programs.ipynb #f9c837f5
+# %% ../nbs/05_programs.ipynb #7fe02bc6
 def _jail(): # makes ready the zygote of tier two
     _warm_up()
+    _freeze_clock()
     gc.collect(); gc.freeze() # so that a child's collector does not touch, and thereby copy, all of it
     size = _size() + (16 << 20)
     def child(text):
-        _freeze_clock()
+        random.seed(0) # a fork seeds it anew
         return _reply(_judge(text, _exec))
     def run(text, ask):
         reply, ended = run_forked(lambda: child(text), ask['timeout'], size + ask['memory'])
@@ -411,14 +392,14 @@ def _attempt(call: _Call, tier: str, texts: list) -> tuple: # outcomes, fewer th
         else: worker.close()
     return done[:len(texts)], worker.late
 
-# %% ../nbs/05_programs.ipynb #27d3d6d6
+# %% ../nbs/05_programs.ipynb #b0ff3d1a
 _BATCH, _BATCH_SIZE, _AHEAD = 64, 100_000, 16 # programs and characters in a batch; batches in flight for each worker
 
 def _cut(texts, most: int): # batches; none waits for a slow source
     source, more = iter(texts), True
     while more:
-        batch, size, since = [], 0, time.monotonic()
-        while len(batch) < most and size < _BATCH_SIZE and time.monotonic() - since < 0.02:
+        batch, size, since = [], 0, monotonic()
+        while len(batch) < most and size < _BATCH_SIZE and monotonic() - since < 0.02:
             text = next(source, _END)
             if more := text is not _END:
                 batch.append(str(text)[:LONGEST_PROGRAM + 1])

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['LAYERS', 'NEEDED', 'LONGEST_LINE', 'LONGEST_REPLY', 'lock', 'Worker', 'run_forked', 'layers']
 
-# %% ../nbs/sandbox.ipynb #aedd8af8
-import atexit, functools, io, json, os, queue, select, shutil, signal, struct, subprocess, sys, tempfile, threading, time, weakref
+# %% ../nbs/sandbox.ipynb #6bfb793f
+import atexit, functools, io, json, os, queue, select, shutil, signal, struct, subprocess, sys, tempfile, threading, weakref
 from concurrent.futures import Future
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic # by itself: the zygote stops the clocks of `time`
 from types import GeneratorType
 
 # %% ../nbs/sandbox.ipynb #50b26968
@@ -254,7 +255,7 @@ def _forget(): # a forked copy of this process has no workers
 atexit.register(_close_all)
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forget)
 
-# %% ../nbs/sandbox.ipynb #5b8c3055
+# %% ../nbs/sandbox.ipynb #fd42c739
 LONGEST_REPLY = 16_000 # bytes that a forked child may send
 
 def _shed(reply: int, seconds: float, address_space: int): # in the child: keep one descriptor and the right to compute
@@ -277,15 +278,15 @@ def run_forked(
             _write(sink, run())
         finally: os._exit(0)
     os.close(sink)
-    data, poll, until = b'', select.poll(), time.monotonic() + 2 * seconds + 1
+    data, poll, until = b'', select.poll(), monotonic() + 2 * seconds + 1
     poll.register(source, select.POLLIN)
-    while len(data) <= LONGEST_REPLY and poll.poll(max(0, 1000 * (until - time.monotonic()))):
+    while len(data) <= LONGEST_REPLY and poll.poll(max(0, 1000 * (until - monotonic()))):
         if not (more := os.read(source, LONGEST_REPLY)): break
         data += more
     os.close(source); os.kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
     reply = _read(data.partition(b'\n')[0] + b'\n') if b'\n' in data and len(data) <= LONGEST_REPLY else None
-    late = time.monotonic() > until or os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)
+    late = monotonic() > until or os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)
     return reply, '' if reply is not None else 'timeout' if late else 'crash'
 
 # %% ../nbs/sandbox.ipynb #68e529a3

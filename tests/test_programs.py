@@ -185,7 +185,7 @@ def test_limits_are_the_callers():
     began = time.monotonic()
     assert run_program('while True: pass', timeout=0.2).status == 'timeout' and time.monotonic() - began < 2
 
-SLOW = 'n = 0\nwhile n < 150_000: n += 1\nans = n'
+SLOW = 'n = 0\nwhile n < 100_000: n += 1\nans = n'
 
 @pytest.mark.parametrize('tiers', [('interpreter',), pytest.param(('jail',), marks=needs_jail)])
 def test_a_worker_that_dies_is_replaced(tiers):
@@ -193,18 +193,19 @@ def test_a_worker_that_dies_is_replaced(tiers):
     programs._give(worker, tiers[0], True)
     killer = threading.Timer(0.2, lambda: os.kill(worker.process.pid, signal.SIGKILL))
     killer.start()
-    texts = [SLOW if tiers == ('interpreter',) else SLOW.replace('150', '9_150'), 'ans = 1', 'while True: pass', 'ans = 2'] * 2
-    done = run_all(texts, workers=1, timeout=1, _tiers=tiers)
+    texts = [SLOW if tiers == ('interpreter',) else SLOW.replace('100_', '9_100_'), 'ans = 1', 'while True: pass', 'ans = 2'] * 2
+    done = run_all(texts, workers=1, timeout=2, steps=2_000_000, _tiers=tiers)
     killer.join()
     assert [o.answer for o in done] == [int(texts[0][15:].split(':')[0]), 1, None, 2] * 2 and worker.process.wait(10) is not None
     assert done[2].status == done[6].status == 'timeout'
 
-def test_one_who_hangs_is_stopped_and_nobody_else_is_blamed(monkeypatch):
+@pytest.mark.skipif(not hasattr(signal, 'SIGSTOP'), reason='a process is stopped by a signal')
+def test_one_who_hangs_is_stopped_and_nobody_else_is_blamed():
     "A worker stopped by a signal, as if one program had hung in a way that no alarm ends."
     worker = programs._take('interpreter', True)
     programs._give(worker, 'interpreter', True)
     threading.Timer(0.1, lambda: os.kill(worker.process.pid, signal.SIGSTOP)).start()
-    assert [o.answer for o in run_all([SLOW] * 8, workers=1, timeout=0.5)] == [150_000] * 8 and not worker.alive
+    assert [o.answer for o in run_all([SLOW] * 8, workers=1, timeout=2, steps=10**7)] == [100_000] * 8 and not worker.alive
 
 def test_a_forged_reply_is_not_believed():
     good = ['ran', '3/2', '', '1.5']
