@@ -176,11 +176,11 @@ def _interpreter(): # makes ready a worker of tier one
         return _reply(outcome)
     return _batches(run)
 
-# %% ../nbs/05_programs.ipynb #a6b83aee
+# %% ../nbs/05_programs.ipynb #7979b0a1
 _MODULES = '''math cmath datetime time calendar decimal fractions statistics itertools functools operator collections collections.abc heapq
 bisect random re string textwrap unicodedata copy enum dataclasses typing types abc numbers array json pprint sys os struct secrets
-contextlib warnings traceback zoneinfo graphlib locale platform
-builtins __future__ sympy numpy'''.split()
+contextlib warnings traceback inspect timeit uuid zoneinfo graphlib locale platform builtins __future__ sympy numpy numpy.ma
+numpy.fft numpy.polynomial'''.split()
 _NOON = 1704110400 # what a program reads on the clock: 2024-01-01 12:00 UTC
 
 def _warm_up(): # what is loaded late is loaded now
