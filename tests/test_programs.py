@@ -203,7 +203,7 @@ SLOW = 'n = 0\nwhile n < 50_000: n += 1\nans = n'
 @pytest.mark.parametrize('tiers', [('interpreter',), pytest.param(('jail',), marks=needs_jail)])
 def test_a_worker_that_dies_is_replaced(tiers):
     worker = programs._take(tiers[0], True)
-    programs._give(worker, tiers[0], True)
+    programs._give(worker)
     killer = threading.Timer(0.2, lambda: os.kill(worker.process.pid, signal.SIGKILL))
     killer.start()
     texts = [SLOW if tiers == ('interpreter',) else SLOW.replace('50_', '9_050_'), 'ans = 1', 'while True: pass', 'ans = 2'] * 2
@@ -216,7 +216,7 @@ def test_a_worker_that_dies_is_replaced(tiers):
 def test_one_who_hangs_is_stopped_and_nobody_else_is_blamed():
     "A worker stopped by a signal, as if one program had hung in a way that no alarm ends."
     worker = programs._take('interpreter', True)
-    programs._give(worker, 'interpreter', True)
+    programs._give(worker)
     threading.Timer(0.1, lambda: os.kill(worker.process.pid, signal.SIGSTOP)).start()
     assert [o.answer for o in run_all([SLOW] * 20, workers=1, timeout=0.5)] == [50_000] * 20 and not worker.alive
 
@@ -295,7 +295,7 @@ def _in_a_fork(queue): queue.put([o.answer for o in run_all(['ans = 1', 'class A
 def test_a_forked_copy_starts_its_own_workers():
     run_all(['ans = 1', 'class A: n = 2\nans = A.n'])
     mine = programs._take('interpreter', True)
-    programs._give(mine, 'interpreter', True)
+    programs._give(mine)
     context = multiprocessing.get_context('fork')
     queue = context.SimpleQueue()
     copies = [context.Process(target=_in_a_fork, args=(queue,)) for _ in range(2)]
