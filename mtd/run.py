@@ -311,7 +311,7 @@ def _from_files(run, problems):
 SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
 
 # %% ../nbs/run.ipynb #99992e5e
-@_stage('problems completions', 'equality', 'mixing', 'sympy pydantic-monty')
+@_stage('problems completions', 'equality', 'mixing', 'sympy numpy')
 def make_thoughts(run, folder):
     "thoughts.jsonl and yields.json."
     from mtd.mixing import verify, yields
@@ -383,7 +383,7 @@ def _predict(student, problems, inputs, outcomes_of, run, path):
     return [dict(id=p.id, gold=str(p.answer), text=text, status=o.status, answer=str(o.answer) if o.ok else None, shown=o.text, detail=o.detail,
                  right=same_answer(o, p.answer, s.equality)) for p, text, o in zip(problems, texts, outcomes_of(texts))]
 
-@_stage('problems student', 'thoughts max_new_tokens test_sets equality', 'evaluation', _TRAINERS + ' pydantic-monty sympy')
+@_stage('problems student', 'thoughts max_new_tokens test_sets equality', 'evaluation', _TRAINERS + ' sympy numpy')
 def make_predictions(run, folder):
     "<set>.<thought>.jsonl: id, gold, text, status, answer, shown (as written), detail, right."
     from mtd.finetuning import load_student
