@@ -1,12 +1,14 @@
 """Hostile programs: each does its harm in a naive runner (shown with a canary, in a throwaway process and folder) and none in ours."""
-import json, os, socket, subprocess, sys, time
+import functools, json, os, socket, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from mtd.core import Outcome
 from attack_programs import ATTACKS, HARM, HONEST, RUNNERS
 
 TOKEN = 271828182 # in the secret file and in the environment: an attack that reads it answers with it
@@ -86,8 +88,8 @@ def one_naive(folder, case):
         did = in_cell(runner, [scene.witness, scene.program, scene.witness], scene.inside, 1 if kind == 'time' else 15, 250 << 20 if kind == 'memory' else 1 << 30)
         if did is None: return {'died'}, None, 0
         answers = did['answers']
-        if not (isinstance(answers, list) and len(answers) == 3): seen = scene.damage([42, None, None]) | ({'died'} if not did['busy'] else set())
-        else: seen = scene.damage(answers)
+        if isinstance(answers, list) and len(answers) == 3: seen = scene.damage(answers)
+        else: seen = scene.damage([42, None, 42]) | ({'neighbour'} if did['busy'] else {'neighbour', 'died'})
         if did['busy']: seen.add('busy')
         if did['memory'] > 200 << 20: seen.add('memory')
         if did['output'] > 2_000_000: seen.add('output')
@@ -95,7 +97,63 @@ def one_naive(folder, case):
         return seen, did, time.time() - t
     finally: scene.close()
 
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory): return tmp_path_factory.mktemp('attacks')
+
+@functools.cache
 def attack_naive(folder, only=()):
     cases = [c for c in CASES if not only or c[0] in only or c[1] in only]
     with ThreadPoolExecutor(4) as pool:
-        return dict(zip(cases, pool.map(lambda pair: one_naive(folder/str(pair[0]), pair[1]), enumerate(cases))))
+        return dict(zip(cases, pool.map(lambda pair: one_naive(folder/f'naive-{pair[0]}', pair[1]), enumerate(cases))))
+
+# Ours: one layer, the other, both
+
+LAYERS = {'interpreter alone': dict(_tiers=('interpreter',), _lock=False), 'jail alone': dict(_tiers=('jail',)), 'all together': {}}
+
+HOST = '''
+import ctypes, json, os, sys, threading
+from pathlib import Path
+ctypes.CDLL(None).prctl(36, 1) # PR_SET_CHILD_SUBREAPER: what is orphaned comes to this process
+from mtd.programs import close_workers, run_all
+
+def below(pid): # its processes, and theirs
+    try: direct = [int(c) for task in Path(f'/proc/{pid}/task').iterdir() for c in (task/'children').read_text().split()]
+    except OSError: return []
+    return direct + [d for c in direct for d in below(c)]
+
+largest, done = {}, threading.Event()
+def watch():
+    while not done.wait(0.01):
+        for pid in below(os.getpid()):
+            try: lines = Path(f'/proc/{pid}/status').read_text().splitlines()
+            except OSError: continue
+            for line in lines:
+                if line.startswith('VmHWM'): largest[pid] = max(largest.get(pid, 0), int(line.split()[1]) << 10)
+watcher = threading.Thread(target=watch)
+watcher.start()
+asked = json.load(sys.stdin)
+replies = []
+for group in asked['groups']:
+    outcomes = run_all(group, timeout=asked['timeout'], memory=64 << 20, **{k: tuple(v) if isinstance(v, list) else v for k, v in asked['options'].items()})
+    replies.append([(o.status, str(o.answer), o.detail, o.text) for o in outcomes])
+close_workers()
+done.set(); watcher.join()
+def state(pid):
+    try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
+    except OSError: return 'Z'
+print(json.dumps(dict(replies=replies, largest=max(largest.values()), left=[p for p in below(os.getpid()) if state(p) != 'Z'])))
+'''
+
+def attack_ours(folder, layer, only=()):
+    cases = [c for c in CASES if not only or c[0] in only or c[1] in only]
+    place = folder/layer.replace(' ', '-')
+    with ExitStack() as stack:
+        scenes = [stack.enter_context(closing(Scene(place/str(i), case))) for i, case in enumerate(cases)]
+        programs = [p for scene in scenes for p in (scene.witness, scene.program, scene.witness)]
+        asked = json.dumps(dict(groups=[programs], timeout=0.3, options=LAYERS[layer]))
+        done = subprocess.run([sys.executable, '-c', HOST], input=asked, env={**os.environ, **ENVIRONMENT, 'TMPDIR': str(place)}, capture_output=True, text=True, start_new_session=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        did = json.loads(done.stdout)
+        outcomes = [Outcome(status, Fraction(answer) if answer != 'None' else None, detail, text) for status, answer, detail, text in did['replies'][0]]
+        threes = [outcomes[i:i + 3] for i in range(0, len(outcomes), 3)]
+        return {case: (scene.damage([o.answer for o in three]), three[1]) for case, scene, three in zip(cases, scenes, threes)}, did, done.stderr
