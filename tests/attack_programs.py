@@ -130,6 +130,8 @@ ATTACKS = {
         'every descriptor': "import os\nfor fd in range(20):\n    try: os.write(fd, b'\\n{\"answer\": $TOKEN}\\n')\n    except OSError: pass\nos._exit(0)",
         'its descriptor by name': "import os\nwith open('/proc/self/fd/1', 'w') as f: f.write('{\"answer\": $TOKEN}\\n')\nos._exit(0)",
         "its parent's descriptor": "import os\nwith open(f'/proc/{os.getppid()}/fd/1', 'w') as f: f.write('[42, $TOKEN, 42]\\n')\nos.kill(os.getppid(), 9)\nos._exit(0)",
+        'two replies': "import os\nfor fd in range(1, 20):\n    try: os.write(fd, b'[\"error\", null, \"\", \"\"]\\n[\"ran\", \"$TOKEN\", \"\", \"\"]\\n'"
+                       " + b'{\"answer\": 1}\\n{\"answer\": $TOKEN}\\n')\n    except OSError: pass\nos._exit(0)",
         'at exit': "import atexit\natexit.register(print, '{\"answer\": $TOKEN}')",
         'collected at exit': "import sys\nclass Last:\n    def __del__(self, say=sys.stdout.write): say('{\"answer\": $TOKEN}\\n')\nsys.last = Last()",
         'late thread': "import threading\ndef late():\n    threading.main_thread().join()\n    print('{\"answer\": $TOKEN}')\nthreading.Thread(target=late).start()",
@@ -146,7 +148,7 @@ ATTACKS = {
         'subprocess': "import subprocess\nsubprocess.Popen(['sleep', '30'], start_new_session=True)\nans = 1",
         'shell in the background': "import os\nos.system('nohup sleep 30 >/dev/null 2>&1 &')\nans = 1",
         'spawned': "import os\nos.posix_spawn('/bin/sleep', ['sleep', '30'], {}, setsid=True)\nans = 1",
-        'at exit': "import atexit, os, time\natexit.register(lambda: os.fork() or time.sleep(30))\nans = 1",
+        'at exit': "import atexit, os\natexit.register(os.system, 'sleep 30 >/dev/null 2>&1 &')\nans = 1",
         'terminal': "import pty, signal, time\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nif pty.fork()[0] == 0: time.sleep(30)\nans = 1",
         'daemon': "import ctypes, time\nctypes.CDLL(None).daemon(1, 1)\ntime.sleep(30)",
         'deaf to signals': "import os, signal, time\nif os.fork() == 0:\n    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
@@ -255,7 +257,7 @@ ATTACKS = {
         'zip of a zip': "x = iter([])\nfor i in range(300_000): x = zip(x)\nans = len(list(x))",
         'chain of a chain': "from itertools import chain\nx = iter([])\nfor i in range(300_000): x = chain(x)\nans = len(list(x))",
         'enumerations freed': "x = iter([])\nfor i in range(10**6): x = enumerate(x)\nx = 1\nans = 1",
-        'generator of a generator': "x = iter([1])\nfor i in range(300_000): x = (y for y in x)\nans = next(x)",
+        'generator of a generator': "def g(x): yield from x\nx = iter([1])\nfor i in range(10**6): x = g(x)\nans = next(x)",
         'methods freed': "import types\nx = 1\nfor i in range(10**6): x = types.MethodType(int, x)\nx = 1\nans = 1",
         'properties freed': "x = 1\nfor i in range(10**6): x = property(x)\nx = 1\nans = 1",
         'view of a view': "import types\nx = {}\nfor i in range(10**6): x = types.MappingProxyType(x)\nans = len(x)",

@@ -1,5 +1,5 @@
 """Hostile programs: each does its harm in a naive runner (shown with a canary, in a throwaway process and folder) and none in ours."""
-import functools, json, os, socket, subprocess, sys, time
+import functools, json, os, re, signal, socket, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from fractions import Fraction
@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+from mtd import sandbox
 from mtd.core import Outcome
+from mtd.programs import STATUSES, close_workers, run_all, run_program
+
+sys.path.insert(0, str(Path(__file__).parent))
 from attack_programs import ATTACKS, HARM, HONEST, RUNNERS
 
+LINUX = sys.platform.startswith('linux')
+linux = pytest.mark.skipif(not LINUX, reason='the attacks are Linux programs')
 TOKEN = 271828182 # in the secret file and in the environment: an attack that reads it answers with it
 CASES = [(kind, name) for kind, attacks in ATTACKS.items() for name in attacks]
 ENVIRONMENT = {'MTD_CANARY': str(TOKEN), 'MTD_WIDTH': '9', 'PATH': os.environ.get('PATH', ''), 'OPENBLAS_NUM_THREADS': '1'}
+each = pytest.mark.parametrize('case', CASES, ids=[f'{kind}: {name}' for kind, name in CASES])
 
 # The scene: everything an attack would want, its own for each attack
 
@@ -22,138 +28,179 @@ class Scene:
         kind, name = case
         entry = ATTACKS[kind][name]
         self.program, self.witness = entry if isinstance(entry, tuple) else (entry, 'ans = 42' if kind == 'unicode' else HONEST)
-        self.inside = folder/'inside' # of the scene's folder, what an attack may not change
+        self.inside = folder/'inside' # where nothing may change
         self.inside.mkdir(parents=True)
-        self.secret = self.inside/'secret.txt'
-        self.secret.write_text(str(TOKEN))
-        self.sockets, self.victim = [], None
-        names = {'SECRET': self.secret, 'LOOT': self.inside/'loot', 'TOKEN': TOKEN}
-        for name, family, kind in (('PORT', socket.AF_INET, socket.SOCK_STREAM), ('UDP', socket.AF_INET, socket.SOCK_DGRAM),
-                                   ('SOCKET', socket.AF_UNIX, socket.SOCK_STREAM), ('ABSTRACT', socket.AF_UNIX, socket.SOCK_STREAM)):
-            if f'${name}' in self.program: names[name] = self.listen(name, family, kind, folder)
+        (self.inside/'secret.txt').write_text(str(TOKEN))
+        self.listeners, self.victim = [], None
+        places = {'SECRET': self.inside/'secret.txt', 'LOOT': self.inside/'loot', 'TOKEN': TOKEN}
+        for name, family, kind in (('PORT', 'AF_INET', 'SOCK_STREAM'), ('UDP', 'AF_INET', 'SOCK_DGRAM'),
+                                   ('SOCKET', 'AF_UNIX', 'SOCK_STREAM'), ('ABSTRACT', 'AF_UNIX', 'SOCK_STREAM')):
+            if f'${name}' in self.program: places[name] = self.listen(getattr(socket, family), getattr(socket, kind), name == 'ABSTRACT')
         if '$VICTIM' in self.program:
             self.victim = subprocess.Popen(['sleep', '100'])
-            names['VICTIM'] = self.victim.pid
-        for name, value in names.items(): self.program = self.program.replace(f'${name}', str(value))
-        self.before = self.files(), self.condition()
+            places['VICTIM'] = self.victim.pid
+        for name, value in places.items(): self.program = self.program.replace(f'${name}', str(value))
+        self.before = self.files(), self.health()
 
-    def listen(self, name, family, kind, folder):
+    def listen(self, family, kind, abstract):
         server = socket.socket(family, kind)
-        self.sockets.append(server)
-        place = {'SOCKET': str(folder/'listener'), 'ABSTRACT': f'\0mtd-{os.getpid()}-{time.monotonic_ns()}'}.get(name, ('127.0.0.1', 0))
-        server.bind(place)
+        self.listeners.append(server)
+        if family == socket.AF_INET: server.bind(('127.0.0.1', 0))
+        else: server.bind('\0' * abstract + str(self.inside.parent/'listener')[-100:])
         if kind == socket.SOCK_STREAM: server.listen()
-        server.settimeout(0)
-        return server.getsockname()[1] if family == socket.AF_INET else place.lstrip('\0')
+        server.setblocking(False)
+        name = server.getsockname()
+        return name[1] if family == socket.AF_INET else name[1:].decode() if abstract else name
 
     def files(self):
-        return sorted((p.name, p.lstat().st_mode, p.lstat().st_mtime_ns, p.lstat().st_nlink, p.is_file() and p.read_text(errors='replace'))
-                      for p in self.inside.iterdir() if p.name != '__pycache__')
+        found = [(p, p.lstat()) for p in self.inside.iterdir() if p.name != '__pycache__']
+        return sorted((p.name, s.st_mode, s.st_mtime_ns, s.st_nlink, s.st_size) for p, s in found)
 
-    def condition(self): # of the victim: alive, its limit, its priority
+    def health(self): # of the victim: is it alive, its limits, its priority
         if self.victim is None: return None
         try: return self.victim.poll(), Path(f'/proc/{self.victim.pid}/limits').read_text(), os.getpriority(os.PRIO_PROCESS, self.victim.pid)
         except OSError: return self.victim.wait()
 
-    def damage(self, answers): # what an attack achieved, in words
+    def damage(self, answers): # what was achieved, in words; `answers` of the witness, the attack, the witness
         seen = set()
         if self.files() != self.before[0]: seen.add('files')
-        if self.condition() != self.before[1]: seen.add('victim')
+        if self.health() != self.before[1]: seen.add('victim')
         if TOKEN in answers: seen.add('token')
-        if answers[0] != 42 or answers[-1] != 42: seen.add('neighbour')
-        for server in self.sockets:
-            try: server.recv(1) if server.type == socket.SOCK_DGRAM else server.accept()[0].close(); seen.add('connection')
-            except BlockingIOError: pass
+        if answers[0] != 42 or answers[2] != 42: seen.add('neighbour')
+        for server in self.listeners:
+            try: server.recv(1) if server.type == socket.SOCK_DGRAM else server.accept()[0].close()
+            except BlockingIOError: continue
+            seen.add('connection')
         return seen
 
     def close(self):
-        for server in self.sockets: server.close()
+        for server in self.listeners: server.close()
         if self.victim is not None: self.victim.kill(); self.victim.wait()
 
-# The naive runners
+# In a naive runner
 
-def in_cell(runner, programs, folder, seconds, memory):
-    asked = json.dumps(dict(runner=runner, programs=programs, folder=str(folder), environment=ENVIRONMENT, seconds=seconds, memory=memory))
-    done = subprocess.run([sys.executable, '-I', str(Path(__file__).with_name('naive_runners.py'))], input=asked, env=ENVIRONMENT,
-                          capture_output=True, text=True, start_new_session=True)
-    if not done.stdout: return None
-    return json.loads(done.stdout)
-
-def one_naive(folder, case):
+def naively(folder, case): # what an attack achieves there
     kind, name = case
-    scene = Scene(folder, case)
-    t = time.time()
-    try:
-        runner = RUNNERS.get(name) or RUNNERS.get(kind) or 'plain'
-        did = in_cell(runner, [scene.witness, scene.program, scene.witness], scene.inside, 1 if kind == 'time' else 15, 250 << 20 if kind == 'memory' else 1 << 30)
-        if did is None: return {'died'}, None, 0
-        answers = did['answers']
-        if isinstance(answers, list) and len(answers) == 3: seen = scene.damage(answers)
-        else: seen = scene.damage([42, None, 42]) | ({'neighbour'} if did['busy'] else {'neighbour', 'died'})
-        if did['busy']: seen.add('busy')
-        if did['memory'] > 200 << 20: seen.add('memory')
-        if did['output'] > 2_000_000: seen.add('output')
-        if did['survivors']: seen.add('survivor')
-        return seen, did, time.time() - t
-    finally: scene.close()
+    with closing(Scene(folder, case)) as scene:
+        asked = dict(runner=RUNNERS.get(name) or RUNNERS.get(kind, 'plain'), programs=[scene.witness, scene.program, scene.witness], folder=str(scene.inside),
+                     environment=ENVIRONMENT, seconds=1 if kind == 'time' else 20, memory=250 << 20 if kind == 'memory' else 1 << 30)
+        cell = subprocess.run([sys.executable, '-I', str(Path(__file__).with_name('naive_runners.py'))], input=json.dumps(asked), env=ENVIRONMENT,
+                              capture_output=True, text=True, start_new_session=True)
+        if not cell.stdout: return {'died'} # and took the cell with it
+        did = json.loads(cell.stdout)
+        answered = isinstance(did['answers'], list) and len(did['answers']) == 3
+        seen = scene.damage(did['answers']) if answered else scene.damage([42, None, 42]) | {'neighbour'}
+        facts = dict(died=not answered and not did['busy'], busy=did['busy'], memory=did['memory'] > 200 << 20, output=did['output'] > 2_000_000,
+                     survivor=did['survivors'])
+        return seen | {word for word, true in facts.items() if true}
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory): return tmp_path_factory.mktemp('attacks')
 
-@functools.cache
-def attack_naive(folder, only=()):
-    cases = [c for c in CASES if not only or c[0] in only or c[1] in only]
+@functools.cache # the first test of a runner runs all attacks in it, the others look up theirs
+def all_naively(folder):
     with ThreadPoolExecutor(4) as pool:
-        return dict(zip(cases, pool.map(lambda pair: one_naive(folder/f'naive-{pair[0]}', pair[1]), enumerate(cases))))
+        return dict(zip(CASES, pool.map(naively, [folder/f'naive-{i}' for i in range(len(CASES))], CASES)))
 
-# Ours: one layer, the other, both
+@linux
+@each
+def test_an_attack_succeeds_in_a_naive_runner(case, folder):
+    assert all_naively(folder)[case] & HARM[case[0]], 'it does no harm there, so that this attack shows nothing'
 
-LAYERS = {'interpreter alone': dict(_tiers=('interpreter',), _lock=False), 'jail alone': dict(_tiers=('jail',)), 'all together': {}}
+def test_attacks_are_many_and_of_many_kinds():
+    programs = [p for attacks in ATTACKS.values() for p in attacks.values()]
+    assert len(programs) == len(set(programs)) >= 110 and len(ATTACKS) == 15 == len(HARM)
+    assert all(len(attacks) >= 5 for attacks in ATTACKS.values())
+
+# In ours: each layer alone, and all together
+
+LAYERS = {'the interpreter alone': dict(_tiers=['interpreter'], _lock=False), 'the jail alone': dict(_tiers=['jail']), 'all together': {}}
+WORKER = 'the locked worker alone' # as if a program had broken out of the interpreter
 
 HOST = '''
 import ctypes, json, os, sys, threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-ctypes.CDLL(None).prctl(36, 1) # PR_SET_CHILD_SUBREAPER: what is orphaned comes to this process
-from mtd.programs import close_workers, run_all
+from mtd.programs import _LOCKS, close_workers, run_all
+from mtd.sandbox import Worker
+
+ctypes.CDLL(None).prctl(36, 1) # PR_SET_CHILD_SUBREAPER: what is orphaned below comes to this process
 
 def below(pid): # its processes, and theirs
     try: direct = [int(c) for task in Path(f'/proc/{pid}/task').iterdir() for c in (task/'children').read_text().split()]
     except OSError: return []
     return direct + [d for c in direct for d in below(c)]
 
-largest, done = {}, threading.Event()
+def status(pid, name): # of a process, from /proc
+    try: return next(line.split()[1] for line in Path(f'/proc/{pid}/status').read_text().splitlines() if line.startswith(name))
+    except (OSError, StopIteration): return '0'
+
+largest, done = [0], threading.Event()
 def watch():
-    while not done.wait(0.01):
-        for pid in below(os.getpid()):
-            try: lines = Path(f'/proc/{pid}/status').read_text().splitlines()
-            except OSError: continue
-            for line in lines:
-                if line.startswith('VmHWM'): largest[pid] = max(largest.get(pid, 0), int(line.split()[1]) << 10)
+    while not done.wait(0.01): largest[0] = max([largest[0]] + [int(status(pid, 'VmHWM:')) << 10 for pid in below(os.getpid())])
+
+def in_a_worker(program): # CPython in a worker of the first tier, with nothing but its locks
+    worker = Worker('builtins:eval', 'lambda program: [exec(program, space := {}), str(space.get("ans"))][1]', locks=_LOCKS['interpreter'])
+    worker.send(program, 1)
+    reply = worker.receive(1)
+    worker.close()
+    return 'ran', reply, '', ''
+
+def run(programs, options):
+    if options is None:
+        with ThreadPoolExecutor(2) as pool: return list(pool.map(in_a_worker, programs))
+    return [(o.status, str(o.answer), o.detail, o.text) for o in run_all(programs, timeout=0.3, **options)]
+
+asked = json.load(sys.stdin)
 watcher = threading.Thread(target=watch)
 watcher.start()
-asked = json.load(sys.stdin)
-replies = []
-for group in asked['groups']:
-    outcomes = run_all(group, timeout=asked['timeout'], memory=64 << 20, **{k: tuple(v) if isinstance(v, list) else v for k, v in asked['options'].items()})
-    replies.append([(o.status, str(o.answer), o.detail, o.text) for o in outcomes])
+run([asked['honest']] * 20, asked['options'])
+usual = largest[0]
+replies = run(asked['programs'], asked['options'])
 close_workers()
 done.set(); watcher.join()
-def state(pid):
-    try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
-    except OSError: return 'Z'
-print(json.dumps(dict(replies=replies, largest=max(largest.values()), left=[p for p in below(os.getpid()) if state(p) != 'Z'])))
+print(json.dumps(dict(replies=replies, memory=largest[0] - usual, left=[p for p in below(os.getpid()) if status(p, 'State:') not in 'Z0'])))
 '''
 
-def attack_ours(folder, layer, only=()):
-    cases = [c for c in CASES if not only or c[0] in only or c[1] in only]
+WITHIN = ('file', 'environment', 'network', 'process', 'survivor', 'frames', 'format string', 'unicode') # classes that concern a worker's locks
+
+@functools.cache
+def all_in_ours(folder, layer): # what each achieved and its outcome; what the host saw; the host's folder for temporary files
+    cases = [c for c in CASES if layer != WORKER or c[0] in WITHIN]
     place = folder/layer.replace(' ', '-')
+    (place/'tmp').mkdir(parents=True)
     with ExitStack() as stack:
         scenes = [stack.enter_context(closing(Scene(place/str(i), case))) for i, case in enumerate(cases)]
-        programs = [p for scene in scenes for p in (scene.witness, scene.program, scene.witness)]
-        asked = json.dumps(dict(groups=[programs], timeout=0.3, options=LAYERS[layer]))
-        done = subprocess.run([sys.executable, '-c', HOST], input=asked, env={**os.environ, **ENVIRONMENT, 'TMPDIR': str(place)}, capture_output=True, text=True, start_new_session=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        did = json.loads(done.stdout)
-        outcomes = [Outcome(status, Fraction(answer) if answer != 'None' else None, detail, text) for status, answer, detail, text in did['replies'][0]]
-        threes = [outcomes[i:i + 3] for i in range(0, len(outcomes), 3)]
-        return {case: (scene.damage([o.answer for o in three]), three[1]) for case, scene, three in zip(cases, scenes, threes)}, did, done.stderr
+        programs = [p for s in scenes for p in ((s.program,) if layer == WORKER else (s.witness, s.program, s.witness))]
+        asked = json.dumps(dict(honest=HONEST, programs=programs, options=LAYERS.get(layer)))
+        host = subprocess.run([sys.executable, '-c', HOST], input=asked, env={**os.environ, **ENVIRONMENT, 'TMPDIR': str(place/'tmp')},
+                              capture_output=True, text=True, start_new_session=True, timeout=300)
+        assert host.returncode == 0, host.stderr[-3000:]
+        did = json.loads(host.stdout)
+        outcomes = [Outcome(s, None if a in (None, 'None') else Fraction(a), detail, text) for s, a, detail, text in did['replies']]
+        honest = Outcome('ran', Fraction(42), '', '42')
+        if layer == WORKER: outcomes = [o for outcome in outcomes for o in (honest, outcome, honest)]
+        threes = zip(*[iter(outcomes)] * 3)
+        return {case: (scene.damage([o.answer for o in three]), three[1]) for case, scene, three in zip(cases, scenes, threes)}, did, place/'tmp'
+
+def check(case, layer, folder):
+    seen, outcome = all_in_ours(folder, layer)[0][case]
+    assert seen == set(), 'it did harm'
+    assert outcome.status in STATUSES and len(outcome.detail) <= 300 and len(outcome.text) <= 1200
+    assert (outcome.answer is None) == (outcome.status != 'ran') or layer == WORKER
+
+@linux
+@pytest.mark.parametrize('layer', LAYERS)
+@each
+def test_an_attack_does_no_harm_in_ours(case, layer, folder): check(case, layer, folder)
+
+@linux
+@pytest.mark.parametrize('case', [c for c in CASES if c[0] in WITHIN], ids=[f'{kind}: {name}' for kind, name in CASES if kind in WITHIN])
+def test_an_attack_does_no_harm_that_has_left_the_interpreter(case, folder): check(case, WORKER, folder)
+
+@linux
+@pytest.mark.parametrize('layer', [*LAYERS, WORKER])
+def test_attacks_leave_nothing_and_take_no_more_memory_than_they_may(layer, folder):
+    _, did, temporary = all_in_ours(folder, layer)
+    assert did['left'] == [] and list(temporary.iterdir()) == []
+    assert did['memory'] < 128 << 20, 'above what honest programs take; a program may take half of that'
