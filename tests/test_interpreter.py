@@ -1,0 +1,682 @@
+"""The interpreter against CPython, and against programs that want out of it."""
+import ast, json, os, random, re, subprocess, sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from mtd.interpreter import Failed, Fuel, Ran, Stopped, Unsupported, interpret
+
+# What is compared: names, the last value, what was printed, and how an uncaught error reads
+
+REFERENCE = r'''
+import ast, contextlib, io, json, re, sys, types
+from collections import defaultdict
+def shown(v):
+    if isinstance(v, defaultdict): v = dict(v)
+    if isinstance(v, (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type, BaseException)): return None
+    if hasattr(v, '__next__') or type(v).__name__ == 'range_iterator': return None
+    try: return type(v).__name__ + ' ' + re.sub(r'<(built-in )?(function|class|method|generator) (<\w+>|[^<>])*>', '<f>', repr(v))
+    except Exception as e: return type(v).__name__
+def run(text):
+    names, out = {'__name__': '__main__'}, io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out): exec(compile(ast.parse(text), '<program>', 'exec'), names)
+    except BaseException as e:
+        tb, line = e.__traceback__, None
+        while tb: line, tb = (tb.tb_lineno if tb.tb_frame.f_code.co_filename == '<program>' else line), tb.tb_next
+        return ['failed', type(e).__name__, str(e)[:200], line, out.getvalue()]
+    return ['ran', {k: shown(v) for k, v in names.items() if k not in ('__name__', '__builtins__', '__annotations__')}, out.getvalue()]
+for line in sys.stdin: print(json.dumps(run(json.loads(line))), flush=True)
+'''
+
+class Reference: # CPython, in a process of its own
+    def __init__(self):
+        env = {**os.environ, 'PYTHONHASHSEED': '7'}
+        self.process = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', REFERENCE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+    def run(self, text):
+        self.process.stdin.write(json.dumps(text) + '\n'); self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+    def close(self):
+        self.process.stdin.close(); self.process.stdout.close()
+        return self.process.wait(60)
+
+@pytest.fixture(scope='module')
+def cpython():
+    reference = Reference()
+    yield reference
+    assert reference.close() == 0
+
+def _shown(v):
+    kind = type(v).__name__
+    if kind in ('_Function', '_Known', '_Method', '_Module', '_Lazy') or isinstance(v, BaseException): return None
+    if kind == '_Default': return 'dict ' + repr(dict(v))
+    return f'{kind} ' + re.sub('<(function|known|method|lazy)>', '<f>', repr(v))
+
+def ours(text, fuel=Fuel()):
+    try: ran = interpret(ast.parse(text), fuel)
+    except Failed as e: return ['failed', e.kind, e.detail]
+    except Stopped as e: return ['stopped', e.status, e.detail]
+    except Unsupported as e: return ['unsupported', str(e)]
+    return ['ran', {k: _shown(v) for k, v in ran.names.items()}, ran.printed]
+
+def differs(text, mine, theirs): # None where they agree
+    if mine[0] == 'ran': return None if mine == theirs else (text, mine, theirs)
+    if theirs[0] != 'failed': return text, mine, theirs
+    kind, message, line = theirs[1:4]
+    detail = f'{kind}: {message} (line {line})' if message else f'{kind} (line {line})'
+    return None if mine[1:] == [kind, detail] else (text, mine, theirs)
+
+def disagreements(cpython, texts, optional=False): # where ours ran to an end, it must be CPython's; `optional`: it may also not know
+    wrong = []
+    for text in texts:
+        mine = ours(text)
+        if mine[0] in ('unsupported', 'stopped'):
+            if not optional: wrong.append((text, mine))
+        elif bad := differs(text, mine, cpython.run(text)): wrong.append(bad)
+    return wrong
+
+SAME = r'''
+x = 3 + 4 * 2 - 1; y = x / 4; z = x // 4; w = -x % 4; v = 2 ** 10; u = 2 ** -1; t = 7.0 // 2; s = -7 // 2; r = 7.5 % -2
+---
+a = b = c = 5; a += 1; b -= 2; c *= 3; d = 7; d //= 2; e = 7; e /= 2; f = 3; f **= 3; g = 10; g %= 4; h = 6; h &= 3; i = 6; i |= 1; j = 6 ^ 3; k = 1 << 5; l = 100 >> 2; m = ~5
+---
+a = 1 < 2 < 3; b = 1 < 3 < 2; c = 1 == 1.0; d = 'a' < 'b'; e = [1, 2] < [1, 3]; f = not 1; g = 1 and 0 or 5; h = None or 'x'; i = 0 and 1 / 0; j = 1 if 0 else 2
+---
+x = (y := 5) + y; z = [q := 3, q + 1]; print(x, y, z, q)
+---
+x = 1e3; y = 1_000; z = 0x1f; a = 0b101; b = 0o17; c = 3j; d = (1 + 2j) * (3 - 1j); e = .5; f = 1e-7; g = 1e22; h = float('inf'); i = -0.0
+---
+a = [1, 2, 3]; b = (1,); c = (); d = {}; e = {'a': 1, 'b': 2}; f = {1, 2, 3}; g = [*a, 4, *b]; h = {**e, 'c': 3}; i = (*a, *b); j = [a, a]; j[0].append(9)
+---
+a = list(range(10)); b = a[2:5]; c = a[::-1]; d = a[-3:]; e = a[::3]; f = 'hello'[1:4]; g = (1, 2, 3)[1:]; a[2:4] = [7]; a[0] = 99; del a[1]; del a[-2:]; h = a[-1]
+---
+a, b = 1, 2; a, b = b, a; (c, d), e = (1, 2), 3; f, *g = [1, 2, 3]; *h, i = 'abc'; j, *k, l = range(5); [m, n] = (1, 2)
+---
+for i in range(3): print(i, end=' ')
+else: print('done')
+for i in []: pass
+else: x = 1
+n = 0
+while n < 10:
+    n += 1
+    if n == 3: continue
+    if n == 6: break
+else: y = 1
+print(n)
+---
+def f(a, b=2, *args, c=3, **kw): return (a, b, args, c, kw)
+x = f(1); y = f(1, 5, 6, 7, c=8, d=9); z = f(*[1, 2], **{'c': 5}); w = f(b=1, a=2)
+---
+def fact(n): return 1 if n <= 1 else n * fact(n - 1)
+def fib(n):
+    if n < 2: return n
+    return fib(n - 1) + fib(n - 2)
+x = fact(20); y = fib(12)
+---
+def counter():
+    n = 0
+    def step():
+        nonlocal n
+        n += 1
+        return n
+    return step
+c = counter(); d = counter(); x = c() + c() + d()
+---
+total = 0
+def add(k):
+    global total
+    total += k
+for i in range(5): add(i)
+---
+fs = [lambda: i for i in range(3)]; x = [f() for f in fs]; gs = [lambda i=i: i for i in range(3)]; y = [g() for g in gs]
+---
+sq = lambda x, y=2: x ** y
+a = sq(3); b = sq(2, y=3); c = (lambda *a, **k: (a, k))(1, z=2); d = list(map(lambda v: v + 1, [1, 2])); e = sorted([3, 1, 2], key=lambda v: -v)
+---
+a = [x * y for x in range(3) for y in range(x) if y]; b = {x: x ** 2 for x in range(4)}; c = {x % 3 for x in range(10)}; d = sum(x for x in range(5) if x % 2); e = [[j for j in range(i)] for i in range(3)]
+---
+x = 10
+a = [x for x in range(3)]; print(x)
+g = (n * n for n in range(3)); b = next(g); c = list(g); d = next(g, 'end')
+---
+a = [x for x in range(20) if x % 2 == 0 if x % 3 == 0]; b = [(x, y) for x, y in zip('abc', range(3))]; c = [y for x in range(5) if (y := x * 2) > 4]; print(y)
+---
+n = 3; s = 'abc'; p = 3.14159
+print(f'{n} {s!r} {p:.2f} {n:>5} {s:<6}| {p:10.3f} {n:03d} {1234567:,} {0.256:.1%} {n=} {{x}} {"q":^5} {n:{n}d} {255:x} {255:#b} {1e10:e} {5:+}')
+---
+print('%d apples, %s, %.2f, %5d|%-5s|%05.1f %% %x %r' % (3, 'x', 2.5, 7, 'ab', 3.14159, 255, 'q')); print('%s' % 5); print('%(a)s' % {'a': 1})
+---
+print('{} {1}'.format(1, 2) if False else '{0} {1} {0}'.format('a', 'b')); print('{} {:.2f} {x:>4}|{{}}'.format(1, 2.345, x=7)); print('{!r}'.format('a'))
+---
+try: x = 1 / 0
+except ZeroDivisionError as e: print('caught', e, e.args)
+else: print('no')
+finally: print('finally')
+---
+def f():
+    try: return 'try'
+    finally: print('cleanup')
+def g():
+    try: raise ValueError('bad')
+    except (TypeError, ValueError) as e: return str(e)
+    else: return 'else'
+def h():
+    try: return 1
+    finally: return 2
+def k():
+    for i in range(3):
+        try: continue
+        finally: print('f', i)
+    while True:
+        try: break
+        finally: print('g')
+    return i
+print(f(), g(), h(), k())
+---
+def f(x):
+    try:
+        if x == 0: raise KeyError('k')
+        if x == 1: return [][1]
+        if x == 2: return {}['z']
+        if x == 3: return int('q')
+        if x == 4: return 'a' + 1
+        if x == 5: return None.foo
+        if x == 6: assert False, 'msg'
+        if x == 7: raise RuntimeError
+        return 'ok'
+    except KeyError as e: return 'K' + str(e)
+    except LookupError as e: return 'L' + str(e)
+    except Exception as e: return repr(e)
+for i in range(9): print(f(i))
+---
+try:
+    try: raise ValueError('a')
+    except ValueError: raise
+except ValueError as e: print('again', e)
+try:
+    try: 1 / 0
+    finally: print('inner')
+except ArithmeticError: print('outer')
+try:
+    try: raise ValueError('a')
+    except ValueError as e: raise TypeError('b') from e
+except TypeError as e: print(e)
+---
+x = [3, 1, 2]; x.sort(); y = sorted(x, reverse=True); x.append(5); x.extend([6, 7]); x.insert(0, 9); p = x.pop(); q = x.pop(0); x.remove(5); i = x.index(2); n = x.count(1); x.reverse(); z = x.copy(); x.clear()
+---
+d = {'a': 1}; d['b'] = 2; d.update({'c': 3}); d.update(e=5); x = d.get('z', 0); y = d.get('a'); k = list(d.keys()); v = list(d.values()); i = list(d.items()); p = d.pop('a'); q = d.setdefault('f', []); 'b' in d; del d['b']; n = len(d); r = d.pop('zz', None); w = max(d, key=lambda k: len(str(d[k])))
+---
+d = {}
+for w in 'the cat the dog'.split(): d[w] = d.get(w, 0) + 1
+for k, v in d.items(): print(k, v)
+for k in sorted(d, key=d.get, reverse=True): print(k)
+---
+s = {1, 2, 3}; s.add(4); s.discard(1); t = s | {9}; u = s & {2, 3}; v = s - {2}; w = s ^ {3, 10}; x = 2 in s; y = s <= t; z = sorted(s); n = len(s); f = frozenset([1, 2]); s.update([7]); a = s.issubset({1, 2, 3, 4, 7}); b = {1}.union([5], (6,))
+---
+s = 'Hello, World'; a = s.upper(); b = s.lower().split(','); c = s.replace('l', 'L'); d = s.find('o'); e = s.count('l'); f = s.startswith('He'); g = ' x '.strip(); h = '-'.join(['a', 'b']); i = s.index('W'); j = '5'.zfill(3); k = 'ab'.center(6, '*'); l = s[::-1]; m = 'a,b,,c'.split(','); n = s.title(); o = '12'.isdigit(); p = 'abc'.isalpha(); q = s.partition(', '); r = 'x\ny'.splitlines(); t = 'AbC'.swapcase(); u = 'a' * 3; v = 'a' in 'cat'; w = s.endswith(('d', 'x')); x = 'x'.join('abc'); y = 'abc'.ljust(5) + '|'; z = ''.join(str(i) for i in range(3))
+---
+a = abs(-3); b = min(3, 1, 2); c = max([1, 5, 2]); d = sum([1, 2, 3]); e = round(2.567, 2); f = round(2.5); g = int('42'); h = int(3.9); i = float('1.5'); j = str(12); k = bool([]); l = len('abc'); m = divmod(17, 5); n = pow(2, 5); o = pow(2, 5, 7); p = any([0, 1]); q = all([1, 0]); r = list(reversed([1, 2])); s = list(enumerate('ab', 1)); t = list(zip([1, 2], 'ab')); u = list(map(int, '123')); v = list(filter(None, [0, 1, 2])); w = chr(65) + str(ord('a')); x = bin(5) + oct(8) + hex(255); y = int('ff', 16); z = sum([0.1] * 3)
+---
+a = isinstance(3, int); b = isinstance('a', (int, str)); c = isinstance(True, int); d = type(3) == int; e = type('a') is str; f = min([], default=0); g = max('abc'); h = max([1, -5], key=abs); i = sorted(['bb', 'a', 'ccc'], key=len); j = min((2, 'a'), (1, 'b')); k = sum([[1], [2]], []); l = list('abc'); m = tuple([1, 2]); n = set([1, 1, 2]); o = dict([('a', 1)]); p = dict(a=1, b=2); q = round(-1.5); r = round(1234, -2); s = int(); t = str(); u = float(); v = complex(1, 2); w = repr('a'); x = list(range(5, 0, -2)); y = range(3); z = 3 in range(5)
+---
+import math
+a = math.sqrt(16); b = math.ceil(2.1); c = math.floor(-2.1); d = math.pi; e = math.gcd(12, 18); f = math.factorial(10); g = math.comb(5, 2); h = math.perm(5, 2); i = math.log(100, 10); j = math.log10(1000); k = math.isclose(0.1 + 0.2, 0.3); l = math.pow(2, 3); m = math.inf; n = math.hypot(3, 4); o = math.prod([1, 2, 3]); p = math.lcm(4, 6); q = math.trunc(3.7); r = math.fabs(-2); s = math.sin(0); t = math.degrees(math.pi); u = math.exp(0); v = math.isqrt(17); w = math.fsum([0.1] * 10); x = math.dist([0, 0], [3, 4]); y = math.copysign(1, -0.0); z = math.fmod(7, 3)
+---
+from math import *
+a = sqrt(9) + floor(2.5) + pi * 0 + gcd(4, 6)
+---
+from fractions import Fraction
+a = Fraction(1, 3) + Fraction(1, 6); b = Fraction('0.75'); c = a * 3; d = float(a); e = a.numerator; f = Fraction(1, 2) ** 2; g = Fraction(7, 2) // 1; h = Fraction(3, 4) > 0.5; i = round(Fraction(7, 3), 2); j = int(Fraction(7, 2)); k = Fraction(0.5); l = Fraction(1, 3).limit_denominator(10); m = str(Fraction(3, 4)); n = 2 * Fraction(1, 2); o = Fraction(1, 2) == 0.5; p = sum([Fraction(1, 2), Fraction(1, 3)]); q = abs(Fraction(-1, 2)); r = Fraction(1, 2) + 0.5; s = -Fraction(1, 2)
+---
+from decimal import Decimal, ROUND_HALF_UP
+a = Decimal('0.1') + Decimal('0.2'); b = Decimal('1') / Decimal('3'); c = Decimal('2.675').quantize(Decimal('0.01'), rounding=ROUND_HALF_UP); d = float(a); e = int(Decimal('3.7')); f = Decimal(5) * 2; g = round(Decimal('2.345'), 2); h = str(a); i = Decimal('1.10') == Decimal('1.1'); j = f'{a:.2f}'; k = Decimal(0.1); l = abs(Decimal('-2')); m = Decimal(2).sqrt(); n = max(Decimal(1), Decimal(2)); o = Decimal('7') // 2; p = Decimal('7') % 2; q = Decimal(2) ** 3; r = sum([Decimal('0.1')] * 3); s = Decimal('5').to_integral_value()
+---
+import datetime
+from datetime import date, timedelta
+a = date(2024, 2, 28) + timedelta(days=2); b = (date(2024, 3, 1) - date(2024, 2, 1)).days; c = a.weekday(); d = a.strftime('%Y-%m-%d %A'); e = datetime.datetime(2024, 1, 1, 10, 30) + timedelta(hours=3); f = e.hour; g = e.strftime('%I:%M %p'); h = timedelta(hours=25); i = h.total_seconds() / 3600; j = h.seconds; k = datetime.datetime.strptime('10:30', '%H:%M'); l = str(a); m = e.isoformat(); n = a < date(2025, 1, 1); o = timedelta(minutes=90) / timedelta(hours=1); p = a.replace(day=5); q = f'{a:%d/%m/%Y}'; r = f'{a}'; s = timedelta(days=1) * 3; t = e.date(); u = str(h); v = max(a, date(2023, 1, 1)); w = a.isoweekday(); x = e - datetime.datetime(2024, 1, 1); y = a == date(2024, 3, 1); z = date.fromisoformat('2024-05-06')
+---
+import statistics
+a = statistics.mean([1, 2, 3, 4]); b = statistics.median([1, 3, 2]); c = statistics.mode([1, 1, 2]); d = statistics.stdev([1, 2, 3]); e = statistics.mean([1.5, 2.5]); f = statistics.pstdev([1, 2, 3, 4]); g = statistics.variance([2, 4, 6]); h = statistics.median([1, 2, 3, 4])
+---
+import itertools
+from itertools import combinations, permutations, product, accumulate, chain
+a = list(combinations([1, 2, 3], 2)); b = len(list(permutations(range(4)))); c = list(product([0, 1], repeat=2)); d = list(accumulate([1, 2, 3])); e = list(chain([1], (2, 3))); f = list(itertools.islice(itertools.count(5), 3)); g = list(zip(itertools.cycle('ab'), range(3))); h = list(itertools.takewhile(lambda x: x < 3, range(9))); i = list(itertools.repeat(1, 2)); j = list(itertools.dropwhile(lambda x: x < 3, range(5))); k = list(chain.from_iterable([[1], [2]])); l = list(itertools.zip_longest([1], [2, 3], fillvalue=0)); m = list(itertools.starmap(pow, [(2, 3)])); n = list(accumulate([1, 2, 3], lambda a, b: a * b)); o = list(itertools.pairwise('abc')); p = sum(1 for c in product(range(6), range(6)) if sum(c) == 7)
+---
+from collections import Counter, defaultdict, deque, OrderedDict
+c = Counter('banana'); a = c['a']; b = c['z']; m = c.most_common(1); d = defaultdict(int); d['x'] += 2; e = defaultdict(list); e['k'].append(1); q = deque([1, 2]); q.append(3); q.appendleft(0); p = q.popleft(); r = q[0]; n = len(q); o = OrderedDict(); o['b'] = 1; o['a'] = 2; s = list(o.items()); t = sum(c.values()); u = c + Counter('ab'); v = sorted(c.elements()); q.rotate(1); w = list(q); x = dict(c); f = defaultdict(lambda: 7); y = f['q']
+---
+from functools import reduce
+import operator
+a = reduce(lambda x, y: x * y, [1, 2, 3, 4]); b = reduce(operator.add, [1, 2], 10)
+---
+import time
+time.sleep(2); x = 1
+---
+if __name__ == '__main__': x = 'main'
+---
+def main():
+    print('Hello', 1, 2.0, None, True, [1, 'a'], {'k': (1,)}, sep='-')
+    return
+print(main())
+---
+def f(x: int, y: 'str' = 'a', *, z: float = 1.0) -> list[int]: return [x, y, z]
+v: int = 5; w: str; r = f(1, z=2)
+---
+x = [[0] * 3 for _ in range(2)]; x[1][2] = 5; x[0][0] += 4; d = {'a': {'b': 1}}; d['a']['b'] += 1; d['c'] = d['a']; t = (1, [2]); t[1].append(3)
+---
+x = 5; del x; y = [1, 2, 3]; del y[0], y[-1]; d = {1: 2}; del d[1]; z = {}
+---
+x = 1 if True else 1 / 0; y = [] or [1]; z = {} and 5; a = None is None; b = 5 is not None; c = True is True; d = 'a' not in 'bcd'; e = 3 not in [1, 2]; f = not (1 > 2); g = 1 < 2 == True; h = [] is []
+---
+def gen(n): return (i for i in range(n) if i % 2)
+a = sum(gen(10)); b = max(gen(10)); c = sorted(gen(6), reverse=True); d = any(x > 5 for x in gen(10)); e = all(x % 2 for x in gen(10)); f = 3 in gen(10); g = tuple(gen(5)); h = list(zip(gen(5), gen(7))); i = dict((k, k * 2) for k in gen(4)); j = set(gen(5)); k = ','.join(str(v) for v in gen(6)); l = min((abs(v - 3), v) for v in gen(8)); m = len([*gen(9)])
+---
+primes = []
+n = 2
+while len(primes) < 10:
+    if all(n % p for p in primes): primes.append(n)
+    n += 1
+print(primes)
+---
+def is_prime(n):
+    if n < 2: return False
+    for i in range(2, int(n ** 0.5) + 1):
+        if n % i == 0: return False
+    return True
+print([n for n in range(30) if is_prime(n)], sum(filter(is_prime, range(20))))
+---
+memo = {}
+def f(n):
+    if n in memo: return memo[n]
+    memo[n] = n if n < 2 else f(n - 1) + f(n - 2)
+    return memo[n]
+x = f(80)
+---
+def deep(n): return 0 if n == 0 else 1 + deep(n - 1)
+x = deep(900)
+---
+x = 10 ** 100; y = x // 7; z = str(x)[:5]; w = len(str(2 ** 1000)); v = -x % 1000007; u = x * x; t = (x + 1) / x; s = math_free = 3; r = int('9' * 50) + 1; q = 1 << 70; p = q.bit_length()
+---
+m = [[1, 2], [3, 4]]; t = list(zip(*m)); u = [list(r) for r in zip(*m)]; s = sum(sum(r) for r in m); f = [v for r in m for v in r]; print(*f, sep=', '); print(*[], 'x')
+---
+x = 'a' 'b'; y = """multi
+line"""; z = r'\n'; w = '\t|\x41\u00e9'; v = len(w); u = 'é'.upper(); t = 'ß'.upper(); s = '🎲' * 2; r = '%s' % 'é'; q = ascii if False else 1
+---
+a = 1,; b = 1, 2; c = []; c += [1]; c += (2, 3); c += 'ab'; d = [1] * 3; e = (1, 2) + (3,); f = [1] + [2]; g = c; g += [9]; h = 'x'; i = h; h += 'y'; j = {1}; k = j; j |= {2}; l = (1,) * 2; m = 2 * [0]; n = {'a': 1} | {'b': 2}
+---
+def outer(x):
+    y = x * 2
+    def inner(z):
+        def most(w): return x + y + z + w
+        return most(1)
+    return inner(3)
+r = outer(4); f = [lambda n, k=k: n * k for k in range(3)]; s = [g(10) for g in f]
+---
+def swap(d): return {v: k for k, v in d.items()}
+x = swap({'a': 1, 'b': 2}); y = sorted({'b': 1, 'a': 2}.items(), key=lambda p: p[1]); z = [k for k, _ in y]; w = {k: [v] for k, v in zip('ab', (1, 2))}; v = {**{'a': 1}, **{'a': 2}}; u = list({'x': 1})[0]; t = 'x' in {'x': 1}; s = dict.fromkeys('ab', 0); r = {(1, 2): 'p'}[1, 2]; q = {1: 'i', 1.0: 'f', True: 'b'}
+---
+x = 5
+def f():
+    x = 6
+    def g(): return x
+    return g()
+y = f(), x
+---
+class_size = 30; students = {'a': 5}; total = sum(students[k] for k in students); avg = total / len(students); print(f'Average: {avg:.1f}'); ans = int(round(avg))
+---
+for i, (a, b) in enumerate([(1, 2), (3, 4)]): print(i, a, b)
+for k, v in {'x': 1}.items(): print(k, v)
+for c in 'ab': print(c)
+for i in range(3, 0, -1): print(i)
+for x in (1, 'a', None): print(x)
+for line in 'a\nb'.split('\n'): print(line)
+---
+def f(n):
+    while True:
+        n -= 1
+        for i in range(5):
+            if i == n: return 'found'
+            if i > n: break
+        else: continue
+        if n < 0: return 'none'
+print(f(9), f(0))
+---
+s = 0
+for i in range(1, 101):
+    if i % 15 == 0: s += 15
+    elif i % 5 == 0: s += 5
+    elif i % 3 == 0: s += 3
+    else: pass
+---
+x = 3
+assert x == 3
+assert x > 2, 'too small'
+y = x if x else None
+---
+a = float('nan'); b = a != a; c = float('inf') > 10 ** 300; d = 0.1 + 0.2; e = 1e16 + 1; f = 5 / 2; g = 6 / 2; h = 7 // 2.0; i = 2 ** 0.5; j = (-8) ** (1 / 3); k = 1e308 * 10; l = round(0.5), round(1.5), round(2.675, 2); m = 1.0.is_integer(); n = (0.75).as_integer_ratio(); o = (5).bit_length(); p = 3.0 == 3; q = int(-3.7); r = -7 % 3, 7 % -3, -7.5 % 2; s = divmod(-7, 2); t = 10 ** -2; u = 1 / 3
+---
+x = [1, 2, 3]
+for v in x:
+    if v < 3: x.append(v + 10)
+    if len(x) > 6: break
+y = [i for i in x if i > 5][:2]; x[1:1] = [7, 8]; x[::2] = [0] * len(x[::2])
+---
+def f(*, a, b=1): return a + b
+def g(a, /, b): return a - b
+x = f(a=1); y = g(1, b=2); z = f(**{'a': 5}); p = print
+p('alias'); q = [abs, len][1]('abc'); ops = {'+': lambda a, b: a + b, 'max': max}; r = ops['+'](1, 2) + ops['max'](3, 4); s = list(map(str.upper, ['a'])); t = list(map(str, [1])); u = 'abc'.upper; w = u()
+---
+def f():
+    global a, b
+    a = 1
+    b = a + 1
+f(); c = a + b
+---
+import math as m, itertools as it
+from math import sqrt as root, floor
+x = m.sqrt(4) + root(9) + floor(1.5) + len(list(it.combinations('abc', 2)))
+---
+it = iter([1, 2, 3]); a = next(it); b = list(it); c = next(it, None); z = zip([1, 2], [3, 4]); d = next(z); e = list(z); m = map(lambda x: x + 1, [1]); f = list(m), list(m); g = list(zip()); r = reversed('abc'); h = ''.join(r); en = enumerate(['x']); i = next(en)
+---
+try: it = iter([]); next(it)
+except StopIteration: print('stop')
+try: int('x')
+except ValueError as e: m = str(e)
+try: [].pop()
+except IndexError as e: n = str(e)
+try: {}['a']
+except KeyError as e: o = str(e), repr(e), e.args
+try: 'a' + 1
+except TypeError as e: p = str(e)
+try: [1, 2].index(3)
+except ValueError as e: q = str(e)
+try: (1).foo
+except AttributeError as e: r = str(e)
+try: undefined
+except NameError as e: s = str(e)
+try: a, b = 1, 2, 3
+except ValueError as e: t = str(e)
+try: 2 ** 'a'
+except TypeError as e: u = str(e)
+try: raise ValueError(1, 2)
+except ValueError as e: v = str(e), e.args
+try: len(5)
+except TypeError as e: w = str(e)
+try: [1][1.0]
+except TypeError as e: x = str(e)
+try: None + 1
+except TypeError as e: y = str(e)
+try: int(None)
+except TypeError as e: z = str(e)
+'''.strip('\n').split('\n---\n')
+
+FAILING = r'''
+1 / 0
+---
+x = 1
+y = x +  undefined_name
+---
+[1, 2][5]
+---
+{'a': 1}['b']
+---
+int('abc')
+---
+'a' + 1
+---
+def f(): return g()
+def g():
+    x = 1
+    return x / 0
+f()
+---
+raise ValueError('no good')
+---
+raise ValueError
+---
+assert 1 == 2
+---
+assert 1 == 2, 'message'
+---
+def f(a): return a
+f()
+---
+def f(a, b, c): return a
+f()
+---
+def f(a): return a
+f(1, 2)
+---
+def f(a, b=1): return a
+f(1, 2, 3)
+---
+def f(a): return a
+f(b=1)
+---
+def f(a): return a
+f(1, a=1)
+---
+def f(*, a): return a
+f()
+---
+def outer():
+    def inner(q): return q
+    return inner()
+outer()
+---
+(lambda x: x)()
+---
+def f():
+    print(v)
+    v = 1
+f()
+---
+def f():
+    def g(): return late
+    g()
+    late = 1
+f()
+---
+a, b = 1
+---
+a, b = [1]
+---
+a, b = 1, 2, 3
+---
+a, *b, c = [1]
+---
+for i in 5: pass
+---
+x = 5
+x()
+---
+x = 5
+x[0]
+---
+x = 5
+x.foo
+---
+x = (1, 2)
+x[0] = 3
+---
+x = 'abc'
+x[0] = 'd'
+---
+del x
+---
+d = {}
+del d['k']
+---
+x = {[1]: 2}
+---
+x = {[1, 2]}
+---
+from decimal import Decimal
+Decimal('1') / 0
+---
+import math
+math.sqrt(-1)
+---
+import math
+math.factorial(-1)
+---
+from fractions import Fraction
+Fraction(1, 0)
+---
+from datetime import date
+date(2024, 2, 30)
+---
+int('9' * 5000)
+---
+str(10 ** 5000)
+---
+print(10 ** 4999 + 1)
+---
+x = 10.0 ** 400
+---
+x = float(10 ** 400)
+---
+x = 5 % 0
+---
+x = 5.0 // 0
+---
+x = 0 ** -1
+---
+x = [1, 2, 3]
+x.remove(7)
+---
+x = [1]
+x.index(2)
+---
+''.join([1, 2])
+---
+sum(['a', 'b'])
+---
+sum([1, 'a'])
+---
+max([])
+---
+min(1, 'a')
+---
+sorted([1, 'a'])
+---
+d = {1: 2}
+for k in d: d[k + 10] = 1
+---
+next(iter([]))
+---
+'abc'.foo()
+---
+[].push(1)
+---
+round('a')
+---
+len(5)
+---
+abs('a')
+---
+x = None
+x + 1
+---
+x = None
+x[0]
+---
+def f():
+    raise KeyError('inner')
+try: f()
+except ValueError: pass
+---
+try: 1 / 0
+finally: x = 1
+---
+try: 1 / 0
+except ZeroDivisionError: [][0]
+---
+raise 5
+---
+raise
+---
+x = [1,
+     2,
+     3 / 0]
+---
+total = sum(
+    x / 0
+    for x in [1])
+---
+'{} {}'.format(1)
+---
+'{a}'.format(b=1)
+---
+'%d' % 'a'
+---
+'%d %d' % 1
+---
+f'{1:q}'
+---
+f"{'a':d}"
+---
+chr(-1)
+---
+ord('ab')
+---
+range(1, 2, 0)
+---
+[1, 2, 3][::0]
+---
+'a' < 1
+---
+[1] < 1
+---
+-'a'
+---
+~1.5
+---
+1 << -1
+---
+2.5 | 1
+---
+'a' * 1.5
+---
+[1] + (2,)
+---
+'a' in 5
+---
+5 in 'abc'
+---
+x = 1
+x.y.z
+---
+def f(n): return f(n + 1)
+f(0)
+---
+(lambda g: g(g))(lambda g: g(g))
+---
+complex(1, 2) < 3
+---
+divmod(1, 0)
+---
+pow(2, -1, 4)
+---
+import statistics
+statistics.mean([])
+---
+list(5)
+---
+tuple(3.5)
+---
+zip(1)
+---
+x = {}.popitem()
+---
+frozenset([1]).add(2)
+---
+(1, 2).append(3)
+---
+from collections import deque
+deque().pop()
+---
+from datetime import datetime
+datetime.strptime('x', '%Y')
+'''.strip('\n').split('\n---\n')
