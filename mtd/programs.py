@@ -6,37 +6,18 @@
 __all__ = ['STATUSES', 'LONGEST_PROGRAM', 'LONGEST_OUTPUT', 'LONGEST_NUMBER', 'unfence', 'close_workers', 'run_each', 'run_all',
            'run_program']
 
-# %% ../nbs/05_programs.ipynb #f111eaf9
-import ast, ctypes, gc, io, os, queue, re, signal, sys, textwrap, threading, time, warnings
+# %% ../nbs/05_programs.ipynb #1eab9c81
+import ast, codecs, ctypes, gc, io, os, queue, random, re, signal, sys, textwrap, threading, time, warnings
 from collections import deque
 from concurrent.futures import Future
 from contextlib import closing
 from decimal import Decimal
 from fractions import Fraction
 from importlib import import_module
-from itertools import islice
+from time import monotonic # by itself: the zygote stops the clocks of `time`
 
 from .core import Outcome, parse_number
-try: from mtd.interpreter import Failed, Fuel, Ran, Stopped, Unsupported, interpret
-except ImportError: # until the interpreter is merged
-    from dataclasses import dataclass, field
-    @dataclass
-    class Ran:
-        names: dict
-        last: object = None
-        shown: tuple | None = None
-        printed: str = ''
-        steps: int = 0
-    @dataclass(frozen=True)
-    class Fuel: steps: int; memory: int; output: int
-    class Unsupported(Exception): pass
-    class Stopped(Exception):
-        def __init__(self, status, detail): self.status, self.detail = status, detail
-    class Failed(Exception):
-        def __init__(self, kind, detail): self.kind, self.detail = kind, detail
-    def interpret(tree, fuel, then=''):
-        if ast.unparse(tree) == 'ans = 1': return Ran({'ans': 1})
-        raise Unsupported('no interpreter yet')
+from .interpreter import Failed, Fuel, Ran, Stopped, Unsupported, interpret
 from .sandbox import NEEDED, Worker, _size, layers, run_forked
 
 # %% ../nbs/05_programs.ipynb #0d2a9e0d
@@ -143,7 +124,7 @@ def _read_answer(ran: Ran, bound: set) -> Outcome: # what a program left behind,
         if last is not None and (found is None or last.ok): found = last
     return found or Outcome('no_answer', detail='it ran, and left no `ans`, result, return value or printed number')
 
-# %% ../nbs/05_programs.ipynb #b9117527
+# %% ../nbs/05_programs.ipynb #9b776035
 def _judge(text: str, execute) -> Outcome: # one program's verdict; `execute` takes a tree and a function's name
     tree = _parse(text)
     if isinstance(tree, Outcome): return tree
@@ -157,6 +138,10 @@ def _judge(text: str, execute) -> Outcome: # one program's verdict; `execute` ta
     except (ValueError, TypeError, ArithmeticError, RecursionError) as e:
         return Outcome('not_a_number', detail=f'{type(e).__name__}: {str(e)[:200]}')
 
+def _load_reading(): # what CPython loads late when it parses names and texts
+    import unicodedata
+    for name in ('ascii', 'latin_1', 'utf_8', 'unicode_escape', 'raw_unicode_escape', 'idna', 'punycode', 'utf_16', 'utf_32'): codecs.lookup(name)
+
 _TOO_MUCH = 'it asked for more than its memory limit'
 _LATE = 'it computed for longer than its time limit'
 
@@ -165,15 +150,15 @@ def _reply(outcome: Outcome) -> list: # as JSON, with nothing in it that could n
     answer = None if outcome.answer is None else str(outcome.answer)
     return [outcome.status, answer, clean(outcome.detail, 300), clean(outcome.text, LONGEST_NUMBER + 20)]
 
-# %% ../nbs/05_programs.ipynb #42ae3df5
+# %% ../nbs/05_programs.ipynb #a8301598
 def _batches(run): # the function that answers a batch: lists of replies, one at least every 20 ms
     def answer(ask):
-        done, since = [], time.monotonic()
+        done, since = [], monotonic()
         for text in ask['texts']:
             done.append(run(text, ask))
-            if time.monotonic() - since > 0.02:
+            if monotonic() - since > 0.02:
                 yield done
-                done, since = [], time.monotonic()
+                done, since = [], monotonic()
         yield done
     return answer
 
@@ -181,7 +166,7 @@ def _interpreter(): # makes ready a worker of tier one
     alarm = getattr(signal, 'setitimer', None)
     def late(*_): raise Stopped('timeout', _LATE)
     if alarm: signal.signal(signal.SIGPROF, late)
-    import unicodedata
+    _load_reading()
     def run(text, ask):
         fuel = Fuel(ask['steps'], ask['memory'], LONGEST_OUTPUT)
         try:
@@ -193,14 +178,15 @@ def _interpreter(): # makes ready a worker of tier one
         return _reply(outcome)
     return _batches(run)
 
-# %% ../nbs/05_programs.ipynb #46b8e6ff
+# %% ../nbs/05_programs.ipynb #a6b83aee
 _MODULES = '''math cmath datetime time calendar decimal fractions statistics itertools functools operator collections collections.abc heapq
 bisect random re string textwrap unicodedata copy enum dataclasses typing types abc numbers array json pprint sys os struct secrets
-contextlib warnings traceback encodings.unicode_escape encodings.raw_unicode_escape encodings.idna zoneinfo graphlib locale platform
+contextlib warnings traceback zoneinfo graphlib locale platform
 builtins __future__ sympy numpy'''.split()
 _NOON = 1704110400 # what a program reads on the clock: 2024-01-01 12:00 UTC
 
 def _warm_up(): # what is loaded late is loaded now
+    _load_reading()
     for name in _MODULES: import_module(name)
     import datetime, numpy, sympy
     x, y = sympy.symbols('x y')
@@ -209,12 +195,11 @@ def _warm_up(): # what is loaded late is loaded now
     sympy.solveset(x**2 - 1, x); sympy.sympify('2*x + 1').subs(x, 2); sympy.integrate(x**2, (x, 0, 1)); sympy.nsolve(x**2 - 2, x, 1)
     sympy.Matrix([[1, 2], [3, 4]]).inv(); sympy.factorint(360); sympy.diff(sympy.exp(x), x); sympy.limit(sympy.sin(x) / x, x, 0)
     numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.random.seed(0); numpy.roots([1, -3, 2]); str(numpy.mean([1, 2]))
-    datetime.datetime.strptime('2024-01-01', '%Y-%m-%d').strftime('%A'); 'ü'.encode('idna')
+    datetime.datetime.strptime('2024-01-01', '%Y-%m-%d').strftime('%A')
 
-# %% ../nbs/05_programs.ipynb #6afae837
-def _freeze_clock(): # in the child
-    import datetime, random, numpy
-    random.seed(0); numpy.random.seed(0)
+# %% ../nbs/05_programs.ipynb #cf26395d
+def _freeze_clock(): # what follows from the moment is the same at any
+    import datetime
     for name in ('time', 'monotonic', 'perf_counter', 'process_time'):
         setattr(time, name, lambda: float(_NOON)); setattr(time, name + '_ns', lambda: _NOON * 10**9)
     time.sleep = lambda seconds: None
@@ -272,13 +257,14 @@ def _failure(error): # as the interpreter would say it
     said = ': '.join(filter(None, (type(error).__name__, str(error)[:200]))) + (f' (line {lines[-1]})' if lines else '')
     return Unsupported(said) if isinstance(error, ImportError) else Failed(type(error).__name__, said)
 
-# %% ../nbs/05_programs.ipynb #6e10dcde
+# %% ../nbs/05_programs.ipynb #7fe02bc6
 def _jail(): # makes ready the zygote of tier two
     _warm_up()
+    _freeze_clock()
     gc.collect(); gc.freeze() # so that a child's collector does not touch, and thereby copy, all of it
-    size = _size() + (32 << 20)
+    size = _size() + (16 << 20)
     def child(text):
-        _freeze_clock()
+        random.seed(0) # a fork seeds it anew
         return _reply(_judge(text, _exec))
     def run(text, ask):
         reply, ended = run_forked(lambda: child(text), ask['timeout'], size + ask['memory'])
@@ -345,75 +331,75 @@ def _forget(): # a forked copy of this process starts its own
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forget)
 
-# %% ../nbs/05_programs.ipynb #4180d7df
+# %% ../nbs/05_programs.ipynb #11bb6a37
 class _Call: # one call of run_each
     def __init__(self, timeout, memory, steps, tiers, lock):
         self.ask = dict(timeout=timeout, memory=memory, steps=steps)
         self.tiers, self.lock, self.todo = tiers, lock, queue.SimpleQueue()
-        self.busy, self.closed, self.guard = set(), False, threading.Lock()
-
-    def some(self, tier: str, texts: list) -> tuple: # outcomes, fewer than texts where the worker ended; was it late?
-        if (worker := _take(tier, self.lock)) is None: return None, False
-        with self.guard: self.busy.add(worker)
-        done, seconds = [], 2 * self.ask['timeout'] + 2
-        try:
-            if not self.closed: worker.send(self.ask | {'texts': texts}, seconds)
-            while len(done) < len(texts) and not self.closed:
-                replies = worker.receive(seconds)
-                outcomes = [_outcome(r) for r in replies] if isinstance(replies, list) else [None]
-                if None in outcomes: break
-                done += outcomes
-        finally:
-            with self.guard: self.busy.discard(worker)
-            worker.served += len(texts)
-            if len(done) == len(texts): _give(worker, tier, self.lock)
-            else: worker.close()
-        return done[:len(texts)], worker.late
-
-    def settle(self, tier: str, texts: list) -> list | None: # an outcome for each, whatever happens to workers
-        done, size, crashes = [], len(texts), 0
-        while len(done) < len(texts):
-            got, late = self.some(tier, texts[len(done):len(done) + size])
-            if got is None: return None
-            if self.closed: raise RuntimeError('this call of run_each was closed')
-            done += got
-            if len(got) == size or len(done) == len(texts): crashes = 0; continue
-            if size > 1 and len(texts) - len(done) + len(got) > 1: size = 1; continue # whose fault was it?
-            crashes += 1
-            if late: done.append(Outcome('timeout', detail='it had to be stopped from outside'))
-            elif crashes == 2: done.append(Outcome('error', detail='its worker ended, twice'))
-            else: continue
-            crashes = 0
-        return done
-
-    def run(self, texts: list) -> list: # by the first tier; what it does not support by the next
-        outcomes = [Outcome('unsupported')] * len(texts)
-        for tier in self.tiers:
-            left = [i for i, o in enumerate(outcomes) if o.status == 'unsupported']
-            if not left or tier == 'jail' and tier in _without: break
-            for i, outcome in zip(left, self.settle(tier, [texts[i] for i in left]) or ()): outcomes[i] = outcome
-        return outcomes
+        self.busy, self.closed = set(), False
 
     def work(self): # a thread's life: one batch after the other
         while (job := self.todo.get()) is not None:
             texts, done = job
-            try: done.set_result(self.run(texts))
+            try: done.set_result(_by_tiers(self, texts))
             except BaseException as e: done.set_exception(e)
 
     def close(self, threads):
-        with self.guard: self.closed = True
+        self.closed = True
         for worker in list(self.busy): worker.stop()
         for _ in threads: self.todo.put(None)
         for thread in threads: thread.join()
 
-# %% ../nbs/05_programs.ipynb #27d3d6d6
+def _by_tiers(call: _Call, texts: list) -> list: # an outcome each; what one tier does not support goes to the next
+    outcomes = [Outcome('unsupported')] * len(texts)
+    for tier in call.tiers:
+        left = [i for i, o in enumerate(outcomes) if o.status == 'unsupported']
+        if not left or tier == 'jail' and tier in _without: break
+        for i, outcome in zip(left, _settle(call, tier, [texts[i] for i in left]) or ()): outcomes[i] = outcome
+    return outcomes
+
+# %% ../nbs/05_programs.ipynb #fd5cf12a
+def _settle(call: _Call, tier: str, texts: list) -> list | None: # an outcome each, whatever happens to workers
+    done, size, crashed = [], len(texts), False
+    while len(done) < len(texts):
+        part = texts[len(done):len(done) + size]
+        got, late = _attempt(call, tier, part)
+        if got is None: return None
+        if call.closed: raise RuntimeError('this call was closed')
+        done += got
+        ended, alone = len(got) < len(part), len(part) == 1
+        if ended and not alone: size = 1 # whose fault was it?
+        elif ended and late: done.append(Outcome('timeout', detail='it had to be stopped from outside'))
+        elif ended and crashed: done.append(Outcome('error', detail='its worker ended, twice'))
+        crashed = ended and alone and not late and not crashed
+    return done
+
+def _attempt(call: _Call, tier: str, texts: list) -> tuple: # outcomes, fewer than texts where the worker ended; was it late?
+    if (worker := _take(tier, call.lock)) is None: return None, False
+    call.busy.add(worker)
+    done, seconds = [], 2 * call.ask['timeout'] + 2
+    try:
+        if not call.closed: worker.send(call.ask | {'texts': texts}, seconds)
+        while len(done) < len(texts) and not call.closed:
+            replies = worker.receive(seconds)
+            outcomes = [_outcome(r) for r in replies] if isinstance(replies, list) else [None]
+            if None in outcomes: break
+            done += outcomes
+    finally:
+        call.busy.discard(worker)
+        worker.served += len(texts)
+        if len(done) == len(texts): _give(worker, tier, call.lock)
+        else: worker.close()
+    return done[:len(texts)], worker.late
+
+# %% ../nbs/05_programs.ipynb #b0ff3d1a
 _BATCH, _BATCH_SIZE, _AHEAD = 64, 100_000, 16 # programs and characters in a batch; batches in flight for each worker
 
 def _cut(texts, most: int): # batches; none waits for a slow source
     source, more = iter(texts), True
     while more:
-        batch, size, since = [], 0, time.monotonic()
-        while len(batch) < most and size < _BATCH_SIZE and time.monotonic() - since < 0.02:
+        batch, size, since = [], 0, monotonic()
+        while len(batch) < most and size < _BATCH_SIZE and monotonic() - since < 0.02:
             text = next(source, _END)
             if more := text is not _END:
                 batch.append(str(text)[:LONGEST_PROGRAM + 1])

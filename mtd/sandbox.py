@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['LAYERS', 'NEEDED', 'LONGEST_LINE', 'LONGEST_REPLY', 'lock', 'Worker', 'run_forked', 'layers']
 
-# %% ../nbs/sandbox.ipynb #aedd8af8
-import atexit, functools, io, json, os, queue, select, shutil, signal, struct, subprocess, sys, tempfile, threading, time, weakref
+# %% ../nbs/sandbox.ipynb #6bfb793f
+import atexit, functools, io, json, os, queue, select, shutil, signal, struct, subprocess, sys, tempfile, threading, weakref
 from concurrent.futures import Future
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic # by itself: the zygote stops the clocks of `time`
 from types import GeneratorType
 
 # %% ../nbs/sandbox.ipynb #50b26968
@@ -101,7 +102,7 @@ def _filter(calls: str): # the filter in the kernel's own form (BPF instructions
 def _no_calls(calls: str = _COMPUTE) -> list:
     return ['seccomp'] * (_MACHINE is not None and _prctl(22, 2, _filter(calls)[1]) == 0) # PR_SET_SECCOMP; filters stack, and all must agree
 
-# %% ../nbs/sandbox.ipynb #e43ff427
+# %% ../nbs/sandbox.ipynb #039af518
 def lock(
     keep=(0, 1, 2), # descriptors that stay open
     memory: int = 1 << 30, # bytes of address space it may add to what it has
@@ -110,6 +111,7 @@ def lock(
     alarm: bool = False, # may it set itself an alarm?
 ) -> tuple: # names from `LAYERS`
     "Give up, for ever, every right of this process but to compute; load all modules it will need before."
+    if os.name == 'nt': return () # other locks, which this does not know
     size, held = _size(), ['descriptors']
     keep = sorted({*keep})
     for a, b in zip([-1, *keep], [*keep, 4096]):
@@ -179,53 +181,15 @@ def _start(**options) -> subprocess.Popen:
         _starter.todo.put((made, options))
     return made.result()
 
-# %% ../nbs/sandbox.ipynb #46ecf6ca
-class Worker:
-    "A process of ours that answers JSON with JSON."
-    def __init__(self,
-        target: str, # `package.module:function`; called in the worker with `args`, it returns the function that answers
-        *args, # what `repr` can write
-        locks: dict | None = None, # arguments of `lock`, or None for a worker that is not locked
-        patience: float = 60.0, # seconds it may take to start
-    ):
+# %% ../nbs/sandbox.ipynb #cdaaeb17
+class _Process: # one Python of ours, from its start to its end
+    def __init__(self, target: str, args: tuple, locks: dict | None):
         self.owner, self.late, self.folder = os.getpid(), False, tempfile.mkdtemp(prefix='mtd-worker-')
         env = _ENVIRONMENT | {k: os.environ[k] for k in ('SYSTEMROOT', 'LD_LIBRARY_PATH') if k in os.environ}
         self.process = _start(args=_command(target, args, locks), bufsize=0, stdin=-1, stdout=-1, stderr=subprocess.DEVNULL,
                               cwd=self.folder, env=env, start_new_session=True)
         self.replies = io.BufferedReader(self.process.stdout)
         _workers.add(self)
-        hello = self.receive(patience) or {}
-        self.trouble = '' if 'layers' in hello else hello.get('trouble') or 'it ended at once'
-        self.layers = tuple(hello.get('layers', ())) # the locks that hold, from `LAYERS`
-        if self.trouble: self.close()
-        else: self._remove() # a process keeps a working folder that no longer has a name (not on Windows)
-
-    def _timed(self, seconds, do, *args):
-        def stop(): self.late = True; self.stop()
-        timer = threading.Timer(seconds, stop)
-        timer.daemon = True; timer.start()
-        try: return do(*args)
-        except (OSError, ValueError): return None
-        finally: timer.cancel()
-
-    def send(self,
-        message, # what JSON can hold
-        seconds: float, # it has to take it within this
-    ):
-        "Ask; a worker that is gone is noticed by `receive`."
-        self._timed(seconds, _write, self.process.stdin.fileno(), message)
-    def receive(self,
-        seconds: float, # it has to answer within this, or it is stopped, and `late` is set
-    ): # one reply, or None where it ended, was late or wrote anything but a line of JSON
-        "Wait for a reply."
-        return _read(self._timed(seconds, self.replies.readline, LONGEST_LINE) or b'')
-    def ask(self,
-        message, # what JSON can hold
-        seconds: float, # to take it, and again to answer
-    ): # as from `receive`
-        "Ask, and wait for the reply."
-        self.send(message, seconds)
-        return self.receive(seconds)
 
     @property
     def alive(self) -> bool: # this process's own, and running?
@@ -244,7 +208,42 @@ class Worker:
             except OSError: pass
     def _remove(self): shutil.rmtree(self.folder, ignore_errors=True)
 
-# %% ../nbs/sandbox.ipynb #96a532f4
+# %% ../nbs/sandbox.ipynb #4f06172d
+class Worker(_Process):
+    "A process of ours that answers JSON with JSON."
+    def __init__(self,
+        target: str, # `package.module:function`; called in the worker with `args`, it returns the function that answers
+        *args, # what `repr` can write
+        locks: dict | None = None, # arguments of `lock`, or None for a worker that is not locked
+        patience: float = 60.0, # seconds it may take to start
+    ):
+        super().__init__(target, args, locks)
+        hello = self.receive(patience) or {}
+        self.trouble = '' if 'layers' in hello else hello.get('trouble') or 'it ended at once'
+        self.layers = tuple(hello.get('layers', ())) # the locks that hold, from `LAYERS`
+        if self.trouble: self.close()
+        else: self._remove() # a process keeps a working folder that no longer has a name (not on Windows)
+
+    def send(self, message, seconds: float):
+        "Ask; a worker that does not take it within `seconds` is stopped, and one that is gone is noticed by `receive`."
+        _timed(self, seconds, lambda: _write(self.process.stdin.fileno(), message))
+    def receive(self, seconds: float):
+        "One reply; None where the worker ended, wrote no line of JSON or nothing in time, when it is stopped, and `late`."
+        return _read(_timed(self, seconds, lambda: self.replies.readline(LONGEST_LINE)) or b'')
+    def ask(self, message, seconds: float):
+        "Ask, and wait for the reply, as `receive` does."
+        self.send(message, seconds)
+        return self.receive(seconds)
+
+# %% ../nbs/sandbox.ipynb #2ffbd414
+def _timed(worker: Worker, seconds: float, do): # `do()`, or None where it failed; past the deadline, the worker is stopped
+    def stop(): worker.late = True; worker.stop()
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True; timer.start()
+    try: return do()
+    except (OSError, ValueError): return None
+    finally: timer.cancel()
+
 def _close_all():
     for worker in list(_workers): worker.close()
 
@@ -256,7 +255,7 @@ def _forget(): # a forked copy of this process has no workers
 atexit.register(_close_all)
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forget)
 
-# %% ../nbs/sandbox.ipynb #5b8c3055
+# %% ../nbs/sandbox.ipynb #fd42c739
 LONGEST_REPLY = 16_000 # bytes that a forked child may send
 
 def _shed(reply: int, seconds: float, address_space: int): # in the child: keep one descriptor and the right to compute
@@ -279,24 +278,24 @@ def run_forked(
             _write(sink, run())
         finally: os._exit(0)
     os.close(sink)
-    data, poll, until = b'', select.poll(), time.monotonic() + 2 * seconds + 1
+    data, poll, until = b'', select.poll(), monotonic() + 2 * seconds + 1
     poll.register(source, select.POLLIN)
-    while len(data) <= LONGEST_REPLY and poll.poll(max(0, 1000 * (until - time.monotonic()))):
+    while len(data) <= LONGEST_REPLY and poll.poll(max(0, 1000 * (until - monotonic()))):
         if not (more := os.read(source, LONGEST_REPLY)): break
         data += more
     os.close(source); os.kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
     reply = _read(data.partition(b'\n')[0] + b'\n') if b'\n' in data and len(data) <= LONGEST_REPLY else None
-    late = time.monotonic() > until or os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)
+    late = monotonic() > until or os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)
     return reply, '' if reply is not None else 'timeout' if late else 'crash'
 
-# %% ../nbs/sandbox.ipynb #2a4dfabe
-def _nothing(): return lambda message: message
+# %% ../nbs/sandbox.ipynb #68e529a3
+def _echo(): return lambda message: message
 
 @functools.cache
 def layers() -> tuple: # names from `LAYERS`; without all of `NEEDED`, no program runs in CPython here
     "The locks that hold on this machine."
-    worker = Worker('mtd.sandbox:_nothing', locks={})
+    worker = Worker('mtd.sandbox:_echo', locks={})
     held = worker.layers if not worker.trouble and worker.ask(1, 10) == 1 else ()
     worker.close()
     return held
