@@ -89,6 +89,18 @@ ATTACKS = {
         'uncollected cycles': "import gc\ngc.disable()\nwhile True:\n    x = [0] * 50\n    x.append(x)",
         'numpy': "import numpy\nx = numpy.ones(50_000_000)\nans = 1",
         'decimal digits': "from decimal import Decimal\nx = [Decimal('1' * 10**6)]\nwhile True: x.append(x[0].copy_negate())",
+        'changed signs': "x = 2**500_000\nL = [-x for _ in range(5_000)]\nans = 1",
+        'kept and let go': "x = 2**500_000\nL = []\nfor i in range(4_500):\n    L.append(x + 1)\n    y = -x\n    y = 0\nans = 1",
+        'small formats': "L = [format(1, '9999d') for i in range(60_000)]\nans = 1",
+        'per cent': "L = ['%9999d' % 1 for i in range(60_000)]\nans = 1",
+        'one print': "s = 'a' * 50_000_000\nprint(*[s] * 6)",
+        'one f-string': "s = 'a' * 50_000_000\nans = f'{s}{s}{s}{s}{s}{s}'",
+        'one template': "s = 'a' * 50_000_000\nans = '{0}{0}{0}{0}{0}{0}'.format(s)",
+        'escapes': "ans = str(['\\U0010ffff' * 1_000_000] * 40)",
+        'counts of text': "from collections import Counter\nc = Counter({'a': 'x'})\nfor i in range(29): c.update(c)\nans = 1",
+        'pairs of a dict': "d = {i: i for i in range(100_000)}\nL = [list(d.items()) for _ in range(50)]\nans = 1",
+        'kept messages': "L = []\ns = '\\U0010ffff' * 1_000_000\nfor i in range(50):\n    try: float(s)\n    except ValueError as e: L.append(e)\nans = 1",
+        'large fractions': "from fractions import Fraction\na = Fraction(3**60_000, 2**95_000 + 1)\nL = [-a for i in range(20_000)]\nans = 1",
     },
     'time': {
         'loop': 'while True: pass',
@@ -108,6 +120,12 @@ ATTACKS = {
         'endless iterator': 'ans = max(iter(int, 1))',
         'quadratic digits': "import sys\nsys.set_int_max_str_digits(0)\nans = int(str(3**4_000_000)) % 7",
         'comparison in C': 'x = [0]\nfor _ in range(30): x = [x, x]\ny = [0]\nfor _ in range(30): y = [y, y]\nans = int(x == y)',
+        'error of shared parts': 'x = [0]\nfor i in range(29): x = [x, x]\nraise TypeError(x)',
+        'comparisons of fractions': "from fractions import Fraction\na = Fraction(3**60_000, 2**95_000 + 1)\nb = Fraction(3**60_000 + 1, 2**95_000 + 1)\n"
+                                    "ans = sum([a < b for i in range(100_000)])",
+        'mean of fractions': "from fractions import Fraction\nfrom statistics import mean\n"
+                             "ans = mean([Fraction(1, 2**200 + i) for i in range(8_000)])",
+        'symbols': "from sympy import symbols\ns = symbols(' '.join(['a%d' % i for i in range(2_000)]))\ne = sum(s)\nL = [e + i for i in range(2_000)]\nans = 1",
     },
     'output': {
         'printed lines': "while True: print('x' * 1000)",
@@ -250,6 +268,7 @@ ATTACKS = {
     },
     'deep nesting': {
         'list shown': "x = []\nfor i in range(10**5): x = [x]\nans = x",
+        'list in an error': "x = []\nfor i in range(90_000): x = [x]\nraise TypeError(x)",
         'tuple hashed': "x = ()\nfor i in range(300_000): x = (x,)\nans = len({x: 1})",
         'deques freed': "from collections import deque\nx = deque()\nfor i in range(300_000): x = deque([x])\nx = 1\nans = 1",
         'slices freed': "x = 1\nfor i in range(10**6): x = slice(x)\nx = 1\nans = 1",
