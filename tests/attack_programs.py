@@ -93,7 +93,6 @@ ATTACKS = {
         'kept and let go': "x = 2**500_000\nL = []\nfor i in range(4_500):\n    L.append(x + 1)\n    y = -x\n    y = 0\nans = 1",
         'small formats': "L = [format(1, '9999d') for i in range(60_000)]\nans = 1",
         'per cent': "L = ['%9999d' % 1 for i in range(60_000)]\nans = 1",
-        'one print': "s = 'a' * 50_000_000\nprint(*[s] * 6)",
         'one f-string': "s = 'a' * 50_000_000\nans = f'{s}{s}{s}{s}{s}{s}'",
         'one template': "s = 'a' * 50_000_000\nans = '{0}{0}{0}{0}{0}{0}'.format(s)",
         'escapes': "ans = str(['\\U0010ffff' * 1_000_000] * 40)",
@@ -130,6 +129,7 @@ ATTACKS = {
     'output': {
         'printed lines': "while True: print('x' * 1000)",
         'one print': "print('x' * 20_000_000)\nans = 'y'",
+        'many in one print': "s = 'a' * 50_000_000\nprint(*[s] * 6)\nans = 'y'",
         'separator': "print(*range(20), sep='x' * 2_000_000)\nans = 'y'",
         'written': "import sys\nfor _ in range(20): sys.stdout.write('x' * 1_000_000)\nans = 'y'",
         'descriptor': "import os\nfor _ in range(2000): os.write(1, b'x' * 10_000)\nans = 'y'",

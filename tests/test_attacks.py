@@ -1,5 +1,5 @@
 """Hostile programs: each does its harm in a naive runner (shown with a canary, in a throwaway process and folder) and none in ours."""
-import functools, json, os, re, signal, socket, subprocess, sys, tempfile, time
+import functools, json, os, socket, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from fractions import Fraction
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mtd import sandbox
 from mtd.core import Outcome
 from mtd.programs import STATUSES, close_workers, run_all, run_program
 
@@ -116,6 +115,7 @@ def test_attacks_are_many_and_of_many_kinds():
 
 LAYERS = {'the interpreter alone': dict(_tiers=['interpreter'], _lock=False), 'the jail alone': dict(_tiers=['jail']), 'all together': {}}
 WORKER = 'the locked worker alone' # as if a program had broken out of the interpreter
+MEMORY = 128 << 20 # bytes that processes may take above what honest programs take; a program is allowed half of that
 
 HOST = '''
 import ctypes, json, os, sys, threading
@@ -135,9 +135,17 @@ def status(pid, name): # of a process, from /proc
     try: return next(line.split()[1] for line in Path(f'/proc/{pid}/status').read_text().splitlines() if line.startswith(name))
     except (OSError, StopIteration): return '0'
 
-largest, done = [0], threading.Event()
+peak, guard, done = [0], threading.Lock(), threading.Event()
+def look():
+    with guard: peak[0] = max([peak[0]] + [int(status(pid, 'VmHWM:')) << 10 for pid in below(os.getpid())])
+
 def watch():
-    while not done.wait(0.01): largest[0] = max([largest[0]] + [int(status(pid, 'VmHWM:')) << 10 for pid in below(os.getpid())])
+    while not done.wait(0.01): look()
+
+def forget(): # what processes took at most until now
+    with guard:
+        for pid in below(os.getpid()): Path(f'/proc/{pid}/clear_refs').write_text('5')
+        peak[0] = 0
 
 def in_a_worker(program): # CPython in a worker of the first tier, with nothing but its locks
     worker = Worker('builtins:eval', 'lambda program: [exec(program, space := {}), str(space.get("ans"))][1]', locks=_LOCKS['interpreter'])
@@ -154,12 +162,14 @@ def run(programs, options):
 asked = json.load(sys.stdin)
 watcher = threading.Thread(target=watch)
 watcher.start()
-run([asked['honest']] * 20, asked['options'])
-usual = largest[0]
-replies = run(asked['programs'], asked['options'])
+replies, peaks = [], []
+for group in asked['groups']:
+    forget()
+    replies.append(run(group, asked['options']))
+    look(); peaks.append(peak[0])
 close_workers()
 done.set(); watcher.join()
-print(json.dumps(dict(replies=replies, memory=largest[0] - usual, left=[p for p in below(os.getpid()) if status(p, 'State:') not in 'Z0'])))
+print(json.dumps(dict(replies=replies, peaks=peaks, left=[p for p in below(os.getpid()) if status(p, 'State:') not in 'Z0'])))
 '''
 
 WITHIN = ('file', 'environment', 'network', 'process', 'survivor', 'frames', 'format string', 'unicode') # classes that concern a worker's locks
@@ -170,24 +180,30 @@ def all_in_ours(folder, layer): # what each achieved and its outcome; what the h
     place = folder/layer.replace(' ', '-')
     (place/'tmp').mkdir(parents=True)
     with ExitStack() as stack:
-        scenes = [stack.enter_context(closing(Scene(place/str(i), case))) for i, case in enumerate(cases)]
-        programs = [p for s in scenes for p in ((s.program,) if layer == WORKER else (s.witness, s.program, s.witness))]
-        asked = json.dumps(dict(honest=HONEST, programs=programs, options=LAYERS.get(layer)))
+        scenes = {case: stack.enter_context(closing(Scene(place/str(i), case))) for i, case in enumerate(cases)}
+        groups = [[c for c in cases if c[0] != 'memory'], *([c] for c in cases if c[0] == 'memory')] # those one by one, to see what each takes
+        programs = [[p for c in group for p in ([scenes[c].program] if layer == WORKER else [scenes[c].witness, scenes[c].program, scenes[c].witness])]
+                    for group in groups]
+        asked = json.dumps(dict(groups=[[HONEST] * 20, *programs], options=LAYERS.get(layer)))
         host = subprocess.run([sys.executable, '-c', HOST], input=asked, env={**os.environ, **ENVIRONMENT, 'TMPDIR': str(place/'tmp')},
                               capture_output=True, text=True, start_new_session=True, timeout=300)
         assert host.returncode == 0, host.stderr[-3000:]
         did = json.loads(host.stdout)
-        outcomes = [Outcome(s, None if a in (None, 'None') else Fraction(a), detail, text) for s, a, detail, text in did['replies']]
-        honest = Outcome('ran', Fraction(42), '', '42')
-        if layer == WORKER: outcomes = [o for outcome in outcomes for o in (honest, outcome, honest)]
-        threes = zip(*[iter(outcomes)] * 3)
-        return {case: (scene.damage([o.answer for o in three]), three[1]) for case, scene, three in zip(cases, scenes, threes)}, did, place/'tmp'
+        (honest, *outcomes), (usual, *peaks) = did['replies'], did['peaks']
+        assert [answer for _, answer, _, _ in honest] == ['42'] * 20
+        seen = {}
+        for group, replies, peak in zip(groups, outcomes, peaks):
+            for case, three in zip(group, [[honest[0], r, honest[0]] for r in replies] if layer == WORKER else zip(*[iter(replies)] * 3)):
+                three = [Outcome(s, None if a in (None, 'None') else Fraction(a), detail, text) for s, a, detail, text in three]
+                seen[case] = scenes[case].damage([o.answer for o in three]) | ({'memory'} if case[0] == 'memory' and peak - usual > MEMORY else set()), three[1]
+        return seen, peaks[0] - usual, did['left'] + list((place/'tmp').iterdir())
 
 def check(case, layer, folder):
     seen, outcome = all_in_ours(folder, layer)[0][case]
-    assert seen == set(), 'it did harm'
+    assert seen == set(), f'it did harm; {outcome}'
     assert outcome.status in STATUSES and len(outcome.detail) <= 300 and len(outcome.text) <= 1200
     assert (outcome.answer is None) == (outcome.status != 'ran') or layer == WORKER
+    assert 'worker ended' not in outcome.detail and 'runner failed' not in outcome.detail, 'the program got at its worker'
 
 @linux
 @pytest.mark.parametrize('layer', LAYERS)
@@ -201,6 +217,62 @@ def test_an_attack_does_no_harm_that_has_left_the_interpreter(case, folder): che
 @linux
 @pytest.mark.parametrize('layer', [*LAYERS, WORKER])
 def test_attacks_leave_nothing_and_take_no_more_memory_than_they_may(layer, folder):
-    _, did, temporary = all_in_ours(folder, layer)
-    assert did['left'] == [] and list(temporary.iterdir()) == []
-    assert did['memory'] < 128 << 20, 'above what honest programs take; a program may take half of that'
+    _, memory, left = all_in_ours(folder, layer)
+    assert left == [] and memory < MEMORY
+
+# What is left when all has gone wrong
+
+@linux
+def test_nothing_is_left_behind():
+    before = set(Path(tempfile.gettempdir()).glob('mtd-*'))
+    run_all(['while True: pass', 'class A: pass\nwhile True: pass', 'import os\nos._exit(1)', HONEST], timeout=0.2)
+    close_workers()
+    assert set(Path(tempfile.gettempdir()).glob('mtd-*')) <= before and not _below(os.getpid(), 'mtd.sandbox')
+
+def _below(pid, words): # command lines of its processes and theirs that hold these words
+    found = []
+    for folder in Path('/proc').glob('[0-9]*'):
+        try: parent, line = int((folder/'stat').read_text().rpartition(')')[2].split()[1]), (folder/'cmdline').read_text().replace('\0', ' ')
+        except OSError: continue
+        if parent == pid: found += [line] * (words in line) + _below(int(folder.name), words)
+    return found
+
+@linux
+@pytest.mark.parametrize('way', ['killed', 'exits'])
+def test_workers_end_with_their_parent(way):
+    code = f'''
+import os, sys, mtd.programs as p
+p.run_all(['ans = 1', 'class A: pass\\nans = 1'], 1)
+print(*[worker.process.pid for idle in p._idle.values() for worker in idle], flush=True)
+if {way!r} == 'killed': os.kill(os.getpid(), 9)
+'''
+    groups = [int(g) for g in subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.split()]
+    assert groups
+    for _ in range(100):
+        if not any(map(_alive, groups)): break
+        time.sleep(0.05)
+    assert not any(map(_alive, groups)), f'a worker outlived a parent that {way}'
+
+@linux
+@pytest.mark.parametrize('program', ['while True: pass', 'class A: pass\nwhile True: pass'], ids=['interpreter', 'jail'])
+def test_an_interrupt_stops_everything(program):
+    code = f'''
+import mtd.programs as p, os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler) # whoever started the tests may have it ignored
+p.run_program({program!r}, timeout=0.1)
+threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+try: p.run_all([{program!r}] * 50, timeout=20, steps=10**9)
+except KeyboardInterrupt: print(p.run_program({HONEST!r}).answer)
+'''
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=30).stdout == '42\n'
+
+def _alive(group): # any process of the session that is not a zombie
+    for folder in Path('/proc').glob('[0-9]*'):
+        try: fields = (folder/'stat').read_text().rpartition(')')[2].split()
+        except OSError: continue
+        if int(fields[2]) == group and fields[0] != 'Z': return True
+    return False
+
+def test_run_program_says_no():
+    outcome = run_program("open('/etc/passwd')\nans = 1")
+    assert outcome.status in ('error', 'unsupported') and outcome.answer is None
