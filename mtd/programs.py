@@ -6,11 +6,10 @@
 __all__ = ['STATUSES', 'LONGEST_PROGRAM', 'LONGEST_OUTPUT', 'LONGEST_NUMBER', 'unfence', 'close_workers', 'run_each', 'run_all',
            'run_program']
 
-# %% ../nbs/05_programs.ipynb #1eab9c81
-import ast, codecs, ctypes, gc, io, os, queue, random, re, signal, sys, textwrap, threading, time, warnings
+# %% ../nbs/05_programs.ipynb #48a3c861
+import ast, builtins, codecs, gc, io, os, queue, random, re, signal, sys, textwrap, threading, time, warnings
 from collections import deque
 from concurrent.futures import Future
-from contextlib import closing
 from decimal import Decimal
 from fractions import Fraction
 from importlib import import_module
@@ -197,9 +196,9 @@ def _warm_up(): # what is loaded late is loaded now
     numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.random.seed(0); numpy.roots([1, -3, 2]); str(numpy.mean([1, 2]))
     datetime.datetime.strptime('2024-01-01', '%Y-%m-%d').strftime('%A')
 
-# %% ../nbs/05_programs.ipynb #cf26395d
+# %% ../nbs/05_programs.ipynb #55d90026
 def _freeze_clock(): # what follows from the moment is the same at any
-    import datetime
+    import ctypes, datetime
     for name in ('time', 'monotonic', 'perf_counter', 'process_time'):
         setattr(time, name, lambda: float(_NOON)); setattr(time, name + '_ns', lambda: _NOON * 10**9)
     time.sleep = lambda seconds: None
@@ -221,7 +220,7 @@ class _Printed(io.StringIO): # what was printed, and no more than a limit of it
 
 class _Full(BaseException): "It printed too much; no `except Exception` of a program catches it."
 
-# %% ../nbs/05_programs.ipynb #3d2cdcae
+# %% ../nbs/05_programs.ipynb #4158d798
 def _exec(tree: ast.Module, then: str) -> Ran: # what `interpret` does, by CPython; only ever called in a locked child
     printed, ran = _Printed(), Ran({'__name__': '__main__'})
     sys.stdout = sys.stderr = printed
@@ -234,7 +233,6 @@ def _exec(tree: ast.Module, then: str) -> Ran: # what `interpret` does, by CPyth
     def show(*values, **words):
         if sys._getframe(1).f_code is end: ran.shown = values
         real(*values, **words)
-    import builtins
     builtins.print = show
     try:
         exec(code, ran.names)
@@ -272,14 +270,16 @@ def _jail(): # makes ready the zygote of tier two
         return reply if _outcome(reply) else _reply(Outcome('error', detail='its process ended without a verdict'))
     return _batches(run)
 
-# %% ../nbs/05_programs.ipynb #1edef359
+# %% ../nbs/05_programs.ipynb #36ef567c
 _EXACT = re.compile(r'-?[0-9]+(/[1-9][0-9]*)?')
 
 def _outcome(reply) -> Outcome | None: # None where it has not the form of a reply
     if not isinstance(reply, list) or len(reply) != 4: return None
     status, answer, detail, text = reply
     if not all(isinstance(x, str) for x in (status, detail, text)) or status not in STATUSES: return None
-    if (answer is None) == (status == 'ran'): return None
+    if (answer is None) == (status == 'ran') or len(detail) + len(text) > 2 * LONGEST_NUMBER: return None
+    try: (detail + text).encode()
+    except UnicodeEncodeError: return None # what could not be written to a file
     if answer is None: return Outcome(status, None, detail, text)
     if not isinstance(answer, str) or len(answer) > 2 * LONGEST_NUMBER + 3 or not _EXACT.fullmatch(answer): return None
     return Outcome('ran', Fraction(answer), detail, text)
@@ -358,7 +358,7 @@ def _by_tiers(call: _Call, texts: list) -> list: # an outcome each; what one tie
         for i, outcome in zip(left, _settle(call, tier, [texts[i] for i in left]) or ()): outcomes[i] = outcome
     return outcomes
 
-# %% ../nbs/05_programs.ipynb #fd5cf12a
+# %% ../nbs/05_programs.ipynb #f1b4d26b
 def _settle(call: _Call, tier: str, texts: list) -> list | None: # an outcome each, whatever happens to workers
     done, size, crashed = [], len(texts), False
     while len(done) < len(texts):
@@ -377,7 +377,7 @@ def _settle(call: _Call, tier: str, texts: list) -> list | None: # an outcome ea
 def _attempt(call: _Call, tier: str, texts: list) -> tuple: # outcomes, fewer than texts where the worker ended; was it late?
     if (worker := _take(tier, call.lock)) is None: return None, False
     call.busy.add(worker)
-    done, seconds = [], 2 * call.ask['timeout'] + 2
+    done, seconds = [], 5 * call.ask['timeout'] + 4 # it has alarms of its own; this one is for what they cannot end
     try:
         if not call.closed: worker.send(call.ask | {'texts': texts}, seconds)
         while len(done) < len(texts) and not call.closed:

@@ -68,13 +68,13 @@ def _no_files() -> list: # Landlock: all rights handled, none granted
     if ruleset >= 0: os.close(ruleset)
     return ['landlock'] * done
 
-# %% ../nbs/sandbox.ipynb #5af45105
+# %% ../nbs/sandbox.ipynb #a2fd7993
 _COMPUTE = '''read 0 63, write 1 64, close 3 57, fstat 5 80, lseek 8 62, mmap 9 222, mprotect 10 226, munmap 11 215, brk 12 214,
 mremap 25 216, madvise 28 233, futex 202 98, set_robust_list 273 99, rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139,
 sigaltstack 131 132, restart_syscall 219 128, clock_gettime 228 113, clock_getres 229 114, clock_nanosleep 230 115, time 201 -,
 gettimeofday 96 169, nanosleep 35 101, times 100 153, getrusage 98 165, getrandom 318 278, poll 7 -, ppoll 271 73, select 23 -,
 pselect6 270 72, sched_yield 24 124, getpid 39 172, gettid 186 178, exit 60 93, exit_group 231 94''' # number on x86_64, on aarch64
-_ALARM = 'setitimer 38 103'
+_ALARM = ', setitimer 38 103'
 _FORK = f'''{_ALARM}, clone 56 220, fork 57 -, wait4 61 260, kill 62 129, pipe 22 -, pipe2 293 59, prctl 157 167, prlimit64 302 261,
 close_range 436 436''' # what the zygote needs besides, and its children do not have
 _BITS = {'mmap': (2, 0x4), 'mprotect': (2, 0x4), # argument, bits it may not have: PROT_EXEC
@@ -82,7 +82,7 @@ _BITS = {'mmap': (2, 0x4), 'mprotect': (2, 0x4), # argument, bits it may not hav
          'prctl': (0, 0xFFFFFFFF ^ 0x17)} # a filter, a parent's death; none of the harmful ones
 _MACHINE = {'x86_64': (0, 0xC000003E), 'aarch64': (1, 0xC00000B7)}.get(os.uname().machine) if _LINUX else None
 
-# %% ../nbs/sandbox.ipynb #f111b5ae
+# %% ../nbs/sandbox.ipynb #d30bb32c
 @functools.cache
 def _filter(calls: str): # the filter in the kernel's own form (BPF instructions), kept alive as long as this process
     import ctypes
@@ -100,15 +100,15 @@ def _filter(calls: str): # the filter in the kernel's own form (BPF instructions
     return code, struct.pack('@HP', len(program) + 1, ctypes.addressof(code))
 
 def _no_calls(calls: str = _COMPUTE) -> list:
-    return ['seccomp'] * (_MACHINE is not None and _prctl(22, 2, _filter(calls)[1]) == 0) # PR_SET_SECCOMP; filters stack, and all must agree
+    return ['seccomp'] * (_prctl(22, 2, _filter(calls)[1]) == 0) # PR_SET_SECCOMP; filters stack, and all must agree
 
-# %% ../nbs/sandbox.ipynb #039af518
+# %% ../nbs/sandbox.ipynb #2d77fe4a
 def lock(
     keep=(0, 1, 2), # descriptors that stay open
     memory: int = 1 << 30, # bytes of address space it may add to what it has
     cpu: int = 3600, # seconds of processor time, all in all
-    fork: bool = False, # may it copy itself, and end its copies?
     alarm: bool = False, # may it set itself an alarm?
+    fork: bool = False, # that, and copy itself, and end its copies?
 ) -> tuple: # names from `LAYERS`
     "Give up, for ever, every right of this process but to compute; load all modules it will need before."
     if os.name == 'nt': return () # other locks, which this does not know
@@ -118,8 +118,7 @@ def lock(
         if a + 1 < b: os.closerange(a + 1, b) # an empty range would be taken for all
     if _LINUX: held += _no_privileges() + _no_files()
     if _limit(CORE=0, FSIZE=0, AS=size + memory, CPU=cpu, NOFILE=64 if fork else 0, **{} if fork else {'NPROC': 0}): held += ['rlimits']
-    if _LINUX and _MACHINE: _filter(_COMPUTE)
-    if _LINUX: held += _no_calls(f'{_COMPUTE}, {_FORK if fork else _ALARM}' if fork or alarm else _COMPUTE)
+    if _MACHINE and _filter(_COMPUTE): held += _no_calls(_COMPUTE + (_FORK if fork else _ALARM if alarm else ''))
     return tuple(name for name in LAYERS if name in held)
 
 # %% ../nbs/sandbox.ipynb #d14808bb
@@ -159,27 +158,35 @@ def _serve(target: str, args: tuple, locks: dict | None, parent: int): # the wor
         reply = answer(message)
         for each in reply if isinstance(reply, GeneratorType) else (reply,): _write(replies, each)
 
-# %% ../nbs/sandbox.ipynb #4f587328
-class _Starter(threading.Thread): # starts processes, and lives as long as this one
-    def __init__(self):
-        super().__init__(daemon=True, name='mtd-starter')
-        self.todo, self.owner = queue.SimpleQueue(), os.getpid()
-        self.start()
-    def run(self):
-        while True:
-            made, options = self.todo.get()
-            try: made.set_result(subprocess.Popen(**options))
-            except BaseException as e: made.set_exception(e)
+# %% ../nbs/sandbox.ipynb #7c383eb4
+_workers, _starting, _queue = weakref.WeakSet(), threading.Lock(), None
 
-_starter, _starting, _workers = None, threading.Lock(), weakref.WeakSet()
+def _starter(todo): # a thread's life: to start processes
+    while True:
+        made, options = todo.get()
+        try: made.set_result(subprocess.Popen(**options))
+        except BaseException as e: made.set_exception(e)
 
 def _start(**options) -> subprocess.Popen:
-    global _starter
+    global _queue
     with _starting:
-        if _starter is None or not _starter.is_alive(): _starter = _Starter()
-        made = Future()
-        _starter.todo.put((made, options))
+        if _queue is None:
+            _queue = queue.SimpleQueue()
+            threading.Thread(target=_starter, args=(_queue,), daemon=True, name='mtd-starter').start()
+    made = Future()
+    _queue.put((made, options))
     return made.result()
+
+def _forget(): # a forked copy of this process has neither workers nor that thread
+    global _starting, _queue
+    _starting, _queue = threading.Lock(), None
+    _workers.clear()
+
+def _close_all():
+    for worker in list(_workers): worker.close()
+
+atexit.register(_close_all)
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forget)
 
 # %% ../nbs/sandbox.ipynb #cdaaeb17
 class _Process: # one Python of ours, from its start to its end
@@ -235,7 +242,7 @@ class Worker(_Process):
         self.send(message, seconds)
         return self.receive(seconds)
 
-# %% ../nbs/sandbox.ipynb #2ffbd414
+# %% ../nbs/sandbox.ipynb #81123831
 def _timed(worker: Worker, seconds: float, do): # `do()`, or None where it failed; past the deadline, the worker is stopped
     def stop(): worker.late = True; worker.stop()
     timer = threading.Timer(seconds, stop)
@@ -244,18 +251,7 @@ def _timed(worker: Worker, seconds: float, do): # `do()`, or None where it faile
     except (OSError, ValueError): return None
     finally: timer.cancel()
 
-def _close_all():
-    for worker in list(_workers): worker.close()
-
-def _forget(): # a forked copy of this process has no workers
-    global _starter, _starting
-    _starter, _starting = None, threading.Lock()
-    _workers.clear()
-
-atexit.register(_close_all)
-if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forget)
-
-# %% ../nbs/sandbox.ipynb #fd42c739
+# %% ../nbs/sandbox.ipynb #ea25f4a5
 LONGEST_REPLY = 16_000 # bytes that a forked child may send
 
 def _shed(reply: int, seconds: float, address_space: int): # in the child: keep one descriptor and the right to compute
@@ -264,9 +260,10 @@ def _shed(reply: int, seconds: float, address_space: int): # in the child: keep 
     _prctl(1, signal.SIGKILL)
     if not _limit(AS=address_space, CPU=int(seconds) + 2, NOFILE=0, NPROC=0) or not _no_calls(): os._exit(1)
 
+# %% ../nbs/sandbox.ipynb #96adac0a
 def run_forked(
     run, # a function without argument; its result is what JSON can hold
-    seconds: float, # of processor time it may take; of the clock, twice that and one more
+    seconds: float, # of processor time it may take; of the clock, five times that and two more
     address_space: int, # bytes, all in all
 ) -> tuple: # its reply, or None; and how it ended: '', 'timeout' or 'crash'
     "Call `run` in a fresh copy of this locked process that can do nothing but compute, and is killed afterwards."
@@ -278,7 +275,7 @@ def run_forked(
             _write(sink, run())
         finally: os._exit(0)
     os.close(sink)
-    data, poll, until = b'', select.poll(), monotonic() + 2 * seconds + 1
+    data, poll, until = b'', select.poll(), monotonic() + 5 * seconds + 2
     poll.register(source, select.POLLIN)
     while len(data) <= LONGEST_REPLY and poll.poll(max(0, 1000 * (until - monotonic()))):
         if not (more := os.read(source, LONGEST_REPLY)): break

@@ -1,5 +1,5 @@
 """Hostile programs: each does its harm in a naive runner (shown with a canary, in a throwaway process and folder) and none in ours."""
-import functools, json, os, socket, subprocess, sys, tempfile, time
+import functools, json, os, socket, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from fractions import Fraction
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mtd.core import Outcome
-from mtd.programs import STATUSES, close_workers, run_all, run_program
+from mtd.programs import STATUSES
+from mtd.sandbox import NEEDED, layers
 
 sys.path.insert(0, str(Path(__file__).parent))
 from attack_programs import ATTACKS, HARM, HONEST, RUNNERS
@@ -115,6 +116,7 @@ def test_attacks_are_many_and_of_many_kinds():
 
 LAYERS = {'the interpreter alone': dict(_tiers=['interpreter'], _lock=False), 'the jail alone': dict(_tiers=['jail']), 'all together': {}}
 WORKER = 'the locked worker alone' # as if a program had broken out of the interpreter
+BEYOND = 'class A: n = 42\nans = A.n' # honest, and of the second tier
 MEMORY = 128 << 20 # bytes that processes may take above what honest programs take; a program is allowed half of that
 
 HOST = '''
@@ -174,6 +176,9 @@ print(json.dumps(dict(replies=replies, peaks=peaks, left=[p for p in below(os.ge
 
 WITHIN = ('file', 'environment', 'network', 'process', 'survivor', 'frames', 'format string', 'unicode') # classes that concern a worker's locks
 
+def needs_locks(layer):
+    if layer in ('the jail alone', WORKER) and not NEEDED <= {*layers()}: pytest.skip('this kernel offers no locks')
+
 @functools.cache
 def all_in_ours(folder, layer): # what each achieved and its outcome; what the host saw; the host's folder for temporary files
     cases = [c for c in CASES if layer != WORKER or c[0] in WITHIN]
@@ -184,12 +189,12 @@ def all_in_ours(folder, layer): # what each achieved and its outcome; what the h
         groups = [[c for c in cases if c[0] != 'memory'], *([c] for c in cases if c[0] == 'memory')] # those one by one, to see what each takes
         programs = [[p for c in group for p in ([scenes[c].program] if layer == WORKER else [scenes[c].witness, scenes[c].program, scenes[c].witness])]
                     for group in groups]
-        asked = json.dumps(dict(groups=[[HONEST] * 20, *programs], options=LAYERS.get(layer)))
+        asked = json.dumps(dict(groups=[[HONEST] * 20, [BEYOND] * 20, *programs], options=LAYERS.get(layer)))
         host = subprocess.run([sys.executable, '-c', HOST], input=asked, env={**os.environ, **ENVIRONMENT, 'TMPDIR': str(place/'tmp')},
                               capture_output=True, text=True, start_new_session=True, timeout=300)
         assert host.returncode == 0, host.stderr[-3000:]
         did = json.loads(host.stdout)
-        (honest, *outcomes), (usual, *peaks) = did['replies'], did['peaks']
+        (honest, _, *outcomes), usual, peaks = did['replies'], max(did['peaks'][:2]), did['peaks'][2:]
         assert [answer for _, answer, _, _ in honest] == ['42'] * 20
         seen = {}
         for group, replies, peak in zip(groups, outcomes, peaks):
@@ -199,6 +204,7 @@ def all_in_ours(folder, layer): # what each achieved and its outcome; what the h
         return seen, peaks[0] - usual, did['left'] + list((place/'tmp').iterdir())
 
 def check(case, layer, folder):
+    needs_locks(layer)
     seen, outcome = all_in_ours(folder, layer)[0][case]
     assert seen == set(), f'it did harm; {outcome}'
     assert outcome.status in STATUSES and len(outcome.detail) <= 300 and len(outcome.text) <= 1200
@@ -217,62 +223,6 @@ def test_an_attack_does_no_harm_that_has_left_the_interpreter(case, folder): che
 @linux
 @pytest.mark.parametrize('layer', [*LAYERS, WORKER])
 def test_attacks_leave_nothing_and_take_no_more_memory_than_they_may(layer, folder):
+    needs_locks(layer)
     _, memory, left = all_in_ours(folder, layer)
     assert left == [] and memory < MEMORY
-
-# What is left when all has gone wrong
-
-@linux
-def test_nothing_is_left_behind():
-    before = set(Path(tempfile.gettempdir()).glob('mtd-*'))
-    run_all(['while True: pass', 'class A: pass\nwhile True: pass', 'import os\nos._exit(1)', HONEST], timeout=0.2)
-    close_workers()
-    assert set(Path(tempfile.gettempdir()).glob('mtd-*')) <= before and not _below(os.getpid(), 'mtd.sandbox')
-
-def _below(pid, words): # command lines of its processes and theirs that hold these words
-    found = []
-    for folder in Path('/proc').glob('[0-9]*'):
-        try: parent, line = int((folder/'stat').read_text().rpartition(')')[2].split()[1]), (folder/'cmdline').read_text().replace('\0', ' ')
-        except OSError: continue
-        if parent == pid: found += [line] * (words in line) + _below(int(folder.name), words)
-    return found
-
-@linux
-@pytest.mark.parametrize('way', ['killed', 'exits'])
-def test_workers_end_with_their_parent(way):
-    code = f'''
-import os, sys, mtd.programs as p
-p.run_all(['ans = 1', 'class A: pass\\nans = 1'], 1)
-print(*[worker.process.pid for idle in p._idle.values() for worker in idle], flush=True)
-if {way!r} == 'killed': os.kill(os.getpid(), 9)
-'''
-    groups = [int(g) for g in subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.split()]
-    assert groups
-    for _ in range(100):
-        if not any(map(_alive, groups)): break
-        time.sleep(0.05)
-    assert not any(map(_alive, groups)), f'a worker outlived a parent that {way}'
-
-@linux
-@pytest.mark.parametrize('program', ['while True: pass', 'class A: pass\nwhile True: pass'], ids=['interpreter', 'jail'])
-def test_an_interrupt_stops_everything(program):
-    code = f'''
-import mtd.programs as p, os, signal, threading
-signal.signal(signal.SIGINT, signal.default_int_handler) # whoever started the tests may have it ignored
-p.run_program({program!r}, timeout=0.1)
-threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
-try: p.run_all([{program!r}] * 50, timeout=20, steps=10**9)
-except KeyboardInterrupt: print(p.run_program({HONEST!r}).answer)
-'''
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=30).stdout == '42\n'
-
-def _alive(group): # any process of the session that is not a zombie
-    for folder in Path('/proc').glob('[0-9]*'):
-        try: fields = (folder/'stat').read_text().rpartition(')')[2].split()
-        except OSError: continue
-        if int(fields[2]) == group and fields[0] != 'Z': return True
-    return False
-
-def test_run_program_says_no():
-    outcome = run_program("open('/etc/passwd')\nans = 1")
-    assert outcome.status in ('error', 'unsupported') and outcome.answer is None

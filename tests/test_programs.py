@@ -1,6 +1,7 @@
 """Programs: where their answer is found, how it is read, and that no verdict depends on anything but the program."""
-import json, multiprocessing, os, random, re, signal, subprocess, sys, threading, time, warnings
+import json, multiprocessing, os, random, re, signal, subprocess, sys, tempfile, threading, time, warnings
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -185,7 +186,7 @@ def test_limits_are_the_callers():
     began = time.monotonic()
     assert run_program('while True: pass', timeout=0.2).status == 'timeout' and time.monotonic() - began < 2
 
-SLOW = 'n = 0\nwhile n < 100_000: n += 1\nans = n'
+SLOW = 'n = 0\nwhile n < 50_000: n += 1\nans = n'
 
 @pytest.mark.parametrize('tiers', [('interpreter',), pytest.param(('jail',), marks=needs_jail)])
 def test_a_worker_that_dies_is_replaced(tiers):
@@ -193,7 +194,7 @@ def test_a_worker_that_dies_is_replaced(tiers):
     programs._give(worker, tiers[0], True)
     killer = threading.Timer(0.2, lambda: os.kill(worker.process.pid, signal.SIGKILL))
     killer.start()
-    texts = [SLOW if tiers == ('interpreter',) else SLOW.replace('100_', '9_100_'), 'ans = 1', 'while True: pass', 'ans = 2'] * 2
+    texts = [SLOW if tiers == ('interpreter',) else SLOW.replace('50_', '9_050_'), 'ans = 1', 'while True: pass', 'ans = 2'] * 2
     done = run_all(texts, workers=1, timeout=2, steps=2_000_000, _tiers=tiers)
     killer.join()
     assert [o.answer for o in done] == [int(texts[0][15:].split(':')[0]), 1, None, 2] * 2 and worker.process.wait(10) is not None
@@ -205,12 +206,12 @@ def test_one_who_hangs_is_stopped_and_nobody_else_is_blamed():
     worker = programs._take('interpreter', True)
     programs._give(worker, 'interpreter', True)
     threading.Timer(0.1, lambda: os.kill(worker.process.pid, signal.SIGSTOP)).start()
-    assert [o.answer for o in run_all([SLOW] * 8, workers=1, timeout=2, steps=10**7)] == [100_000] * 8 and not worker.alive
+    assert [o.answer for o in run_all([SLOW] * 20, workers=1, timeout=0.5)] == [50_000] * 20 and not worker.alive
 
 def test_a_forged_reply_is_not_believed():
     good = ['ran', '3/2', '', '1.5']
     assert programs._outcome(good) == Outcome('ran', Fraction(3, 2), text='1.5')
-    for i, change in ((0, 'solved'), (0, ['ran']), (1, None), (1, 3), (1, '3/0'), (1, '1' * 5000), (0, 'error'), (2, None), (3, [1]), (1, '__import__("os")'), (1, '٣')):
+    for i, change in ((0, 'solved'), (0, ['ran']), (1, None), (1, 3), (1, '3/0'), (1, '1' * 5000), (0, 'error'), (2, None), (3, [1]), (1, '__import__("os")'), (1, '٣'), (2, '\ud800'), (3, 'x' * 5000)):
         assert programs._outcome([*good[:i], change, *good[i + 1:]]) is None, change
     for reply in (None, {}, [], good[:3], [*good, ''], 'ran', 5): assert programs._outcome(reply) is None
 
@@ -291,6 +292,55 @@ def test_a_forked_copy_starts_its_own_workers():
     for p in copies: p.join(20)
     assert all(r == [1, 2 if NEEDED <= set(layers()) else None] for r in results) and all(p.exitcode == 0 for p in copies)
     assert mine.alive and run_program('ans = 3').answer == 3, 'the copies left our worker alone'
+
+LINUX = sys.platform.startswith('linux')
+
+def running(group): # processes of a session that are no zombies
+    found = []
+    for folder in Path('/proc').glob('[0-9]*'):
+        try: fields = (folder/'stat').read_text().rpartition(')')[2].split()
+        except OSError: continue
+        if int(fields[2]) == group and fields[0] != 'Z': found.append(int(folder.name))
+    return found
+
+@pytest.mark.skipif(not LINUX, reason='reads /proc')
+@pytest.mark.parametrize('way', ['killed', 'exits', 'interrupted'])
+def test_nothing_outlives_its_parent(way):
+    "With a worker of each tier at work, and a copy of the zygote too."
+    code = f'''
+import os, signal, sys, threading, time, mtd.sandbox, mtd.programs as p
+signal.signal(signal.SIGINT, signal.default_int_handler) # whoever started the tests may have it ignored
+def end():
+    time.sleep(0.5)
+    print(*[w.process.pid for w in list(mtd.sandbox._workers)], flush=True)
+    if {way!r} == 'exits': done.set()
+    else: os.kill(os.getpid(), signal.SIGKILL if {way!r} == 'killed' else signal.SIGINT)
+p.run_all(['ans = 1', 'class A: n = 1\\nans = A.n'], workers=1)
+done = threading.Event()
+endless = ['class A: pass\\nwhile True: pass'] * 9
+threading.Thread(target=end, daemon=True).start()
+if {way!r} == 'exits':
+    threading.Thread(target=p.run_all, args=(endless, 2, 60), daemon=True).start()
+    done.wait()
+else:
+    try: p.run_all(endless, 2, 60)
+    except KeyboardInterrupt: print(p.run_program('ans = 42').answer)
+'''
+    said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60).stdout.split('\n')
+    groups = [int(pid) for pid in said[0].split()]
+    assert len(groups) >= 2 and (said[1] == '42' or way != 'interrupted')
+    for _ in range(100):
+        if not any(map(running, groups)): break
+        time.sleep(0.05)
+    assert not any(map(running, groups)), f'a worker outlived a parent that was {way}'
+
+@pytest.mark.skipif(not LINUX, reason='reads /proc')
+def test_nothing_is_left_behind():
+    folders = set(Path(tempfile.gettempdir()).glob('mtd-worker-*'))
+    run_all(['while True: pass', 'class A: pass\nwhile True: pass', 'class A: pass\nans = 1'], timeout=0.2)
+    workers = [w.process.pid for w in sandbox._workers]
+    close_workers()
+    assert workers and not [pid for group in workers for pid in running(group)] and set(Path(tempfile.gettempdir()).glob('mtd-worker-*')) <= folders
 
 def test_import_is_light():
     code = 'import sys, mtd.programs; print([m for m in ("numpy", "sympy", "torch") if m in sys.modules])'

@@ -10,7 +10,6 @@ from mtd.sandbox import LAYERS, NEEDED, Worker, layers
 LINUX = sys.platform.startswith('linux')
 ROOT = LINUX and os.geteuid() == 0
 needs_locks = pytest.mark.skipif(not LINUX or not NEEDED <= set(layers()), reason='this system has no locks of the kind')
-ALLOWED = sandbox._COMPUTE, sandbox._ALARM, sandbox._FORK
 HOME = str(Path(sandbox.__file__).resolve().parent.parent)
 
 def locked(code, lock='lock()', user=None):
