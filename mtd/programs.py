@@ -71,7 +71,9 @@ def _parse(text: str) -> ast.Module | Outcome: # an Outcome where there is nothi
     except (RecursionError, MemoryError): return Outcome('too_large', detail='nested too deeply to be parsed')
     except ValueError as e: return Outcome('syntax', detail=f'{type(e).__name__}: {str(e)[:200]}')
 
-# %% ../nbs/05_programs.ipynb #f2c8fa71
+# %% ../nbs/05_programs.ipynb #ab0a05f6
+_TOO_LONG = 10 ** LONGEST_NUMBER
+
 def _plain(value): # numpy's and sympy's numbers as Python's; anything else as it is
     home = type(value).__module__.partition('.')[0]
     if home == 'numpy' and getattr(value, 'ndim', 1) == 0: return value.item()
@@ -85,19 +87,16 @@ def _read_value(value) -> Outcome | None: # None where there is no value
     kind, plain = type(value).__name__, _plain(value)
     if isinstance(plain, int) and plain.bit_length() > 4 * LONGEST_NUMBER:
         return Outcome('too_large', detail=f'an integer of {plain.bit_length()} bits')
-    readable = isinstance(plain, (int, float, str, Fraction, Decimal))
-    shown = str(value).strip() if readable else ''
-    if isinstance(plain, Decimal): number = Fraction(plain) if plain.is_finite() and abs(plain.adjusted()) < 400 else None
-    else: number = parse_number(plain) if readable else None
-    if number is None:
-        detail = f'the answer is of type {kind}' + f': {shown[:80]}' * bool(shown)
-        return Outcome('not_a_number', detail=detail, text=shown[:200])
-    if max(abs(number.numerator), number.denominator) >= 10**LONGEST_NUMBER:
+    if isinstance(plain, Decimal) and plain.is_finite() and abs(plain.adjusted()) < LONGEST_NUMBER: number = Fraction(plain)
+    else: number = parse_number(plain)
+    if number is not None and max(abs(number.numerator), number.denominator) >= _TOO_LONG:
         return Outcome('too_large', detail=f'an answer of more than {LONGEST_NUMBER} digits')
-    return Outcome('ran', number, text=shown)
+    shown = str(value).strip() if isinstance(plain, (int, float, str, Fraction, Decimal)) else ''
+    if number is not None: return Outcome('ran', number, text=shown)
+    return Outcome('not_a_number', detail=f'the answer is of type {kind}' + f': {shown[:80]}' * bool(shown), text=shown[:200])
 
-# %% ../nbs/05_programs.ipynb #8c3c1767
-_ONE = re.compile(r'(?<![\w.])[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.?\d+)(?:[eE][-+]?\d+)?(?:/\d+)?%?(?!\w)')
+# %% ../nbs/05_programs.ipynb #ea4fc1c3
+_ONE = re.compile(r'(?<![\w.])[-−]?\$?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:/\d+)?%?(?!\w)')
 
 def _read_text(text: str) -> Outcome | None: # one number within printed words
     numbers = _ONE.findall(text) if len(text) <= LONGEST_OUTPUT and re.search(r'\d', text) else []
@@ -149,7 +148,7 @@ def _reply(outcome: Outcome) -> list: # as JSON, with nothing in it that could n
     answer = None if outcome.answer is None else str(outcome.answer)
     return [outcome.status, answer, clean(outcome.detail, 300), clean(outcome.text, LONGEST_NUMBER + 20)]
 
-# %% ../nbs/05_programs.ipynb #a8301598
+# %% ../nbs/05_programs.ipynb #00959a96
 def _batches(run): # the function that answers a batch: lists of replies, one at least every 20 ms
     def answer(ask):
         done, since = [], monotonic()
@@ -171,9 +170,9 @@ def _interpreter(): # makes ready a worker of tier one
         try:
             if alarm: alarm(signal.ITIMER_PROF, ask['timeout']) # processor time: the clock of a busy machine proves nothing
             outcome = _judge(text, lambda tree, then: interpret(tree, fuel, then))
-            if alarm: alarm(signal.ITIMER_PROF, 0)
         except Stopped as e: outcome = Outcome(e.status, detail=e.detail) # the alarm rang outside the program
         except Exception as e: outcome = Outcome('error', detail=f'the runner failed: {type(e).__name__}: {str(e)[:200]}')
+        if alarm: alarm(signal.ITIMER_PROF, 0)
         return _reply(outcome)
     return _batches(run)
 
@@ -196,12 +195,13 @@ def _warm_up(): # what is loaded late is loaded now
     numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.random.seed(0); numpy.roots([1, -3, 2]); str(numpy.mean([1, 2]))
     datetime.datetime.strptime('2024-01-01', '%Y-%m-%d').strftime('%A')
 
-# %% ../nbs/05_programs.ipynb #55d90026
+# %% ../nbs/05_programs.ipynb #76f9646b
 def _freeze_clock(): # what follows from the moment is the same at any
     import ctypes, datetime
     for name in ('time', 'monotonic', 'perf_counter', 'process_time'):
         setattr(time, name, lambda: float(_NOON)); setattr(time, name + '_ns', lambda: _NOON * 10**9)
     time.sleep = lambda seconds: None
+    os.urandom = random._urandom = random.randbytes # what is seeded from the system's chance: `secrets`, numpy's generators
     for name in ('localtime', 'gmtime'):
         setattr(time, name, lambda at=None, real=getattr(time, name): real(_NOON if at is None else at))
     now = datetime.datetime
@@ -220,7 +220,7 @@ class _Printed(io.StringIO): # what was printed, and no more than a limit of it
 
 class _Full(BaseException): "It printed too much; no `except Exception` of a program catches it."
 
-# %% ../nbs/05_programs.ipynb #4158d798
+# %% ../nbs/05_programs.ipynb #8770389c
 def _exec(tree: ast.Module, then: str) -> Ran: # what `interpret` does, by CPython; only ever called in a locked child
     printed, ran = _Printed(), Ran({'__name__': '__main__'})
     sys.stdout = sys.stderr = printed
@@ -247,6 +247,7 @@ def _exec(tree: ast.Module, then: str) -> Ran: # what `interpret` does, by CPyth
     ran.printed = printed.getvalue()
     return ran
 
+# %% ../nbs/05_programs.ipynb #d054dffd
 def _failure(error): # as the interpreter would say it
     lines, at = [], error.__traceback__
     while at is not None:
@@ -284,7 +285,7 @@ def _outcome(reply) -> Outcome | None: # None where it has not the form of a rep
     if not isinstance(answer, str) or len(answer) > 2 * LONGEST_NUMBER + 3 or not _EXACT.fullmatch(answer): return None
     return Outcome('ran', Fraction(answer), detail, text)
 
-# %% ../nbs/05_programs.ipynb #a3afd0cf
+# %% ../nbs/05_programs.ipynb #e2425958
 _LOCKS = {'interpreter': dict(memory=1 << 29, alarm=True), 'jail': dict(memory=4 << 30, fork=True)}
 _PROBE = dict(texts=['ans = 1'], timeout=10, memory=64 << 20, steps=1000)
 _idle, _idle_lock, _without = {}, threading.Lock(), set() # by tier and lock; tiers for which the locks do not hold
@@ -295,15 +296,15 @@ def _take(tier: str, lock: bool) -> Worker | None: # an idle worker, else a new 
             worker = _idle[tier, lock].pop()
             if worker.alive: return worker
             worker.close()
-    trouble, locked = '', lock and tier not in _without
+    locked = lock and tier not in _without
     for locks in [_LOCKS[tier]] * 2 * locked + [None] * (tier == 'interpreter'): # twice, since a start may fail by chance
         worker = Worker(f'mtd.programs:_{tier}', locks=locks)
-        worker.served = 0
-        if not worker.trouble and (tier == 'interpreter' or NEEDED <= {*worker.layers}):
-            if worker.ask(_PROBE, 30) == [['ran', '1', '', '1']]:
-                if locked and locks is None: _say_once(tier, 'programs are interpreted, but in a process without locks')
-                return worker
-        trouble = worker.trouble or f'only {", ".join(worker.layers)} hold here'
+        worker.served, missing = 0, NEEDED - {*worker.layers}
+        trouble = worker.trouble or (tier == 'jail' and missing and f'missing: {", ".join(sorted(missing))}')
+        if not trouble and worker.ask(_PROBE, 30) == [['ran', '1', '', '1']]:
+            if locked and locks is None: _say_once(tier, 'programs are interpreted, but in a process without locks')
+            return worker
+        trouble = trouble or 'it gave no answer'
         worker.close()
     if tier == 'interpreter': raise RuntimeError(f'no worker for programs could be started: {trouble}')
     _say_once(tier, f'programs that the interpreter does not support stay unsupported, since no jail holds on this system ({trouble})')
@@ -331,7 +332,7 @@ def _forget(): # a forked copy of this process starts its own
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forget)
 
-# %% ../nbs/05_programs.ipynb #11bb6a37
+# %% ../nbs/05_programs.ipynb #6300f2fd
 class _Call: # one call of run_each
     def __init__(self, timeout, memory, steps, tiers, lock):
         self.ask = dict(timeout=timeout, memory=memory, steps=steps)
@@ -351,14 +352,14 @@ class _Call: # one call of run_each
         for thread in threads: thread.join()
 
 def _by_tiers(call: _Call, texts: list) -> list: # an outcome each; what one tier does not support goes to the next
-    outcomes = [Outcome('unsupported')] * len(texts)
+    outcomes = [Outcome('unsupported', detail='no jail holds on this system')] * len(texts)
     for tier in call.tiers:
         left = [i for i, o in enumerate(outcomes) if o.status == 'unsupported']
         if not left or tier == 'jail' and tier in _without: break
         for i, outcome in zip(left, _settle(call, tier, [texts[i] for i in left]) or ()): outcomes[i] = outcome
     return outcomes
 
-# %% ../nbs/05_programs.ipynb #f1b4d26b
+# %% ../nbs/05_programs.ipynb #4b29e2e0
 def _settle(call: _Call, tier: str, texts: list) -> list | None: # an outcome each, whatever happens to workers
     done, size, crashed = [], len(texts), False
     while len(done) < len(texts):
@@ -374,8 +375,10 @@ def _settle(call: _Call, tier: str, texts: list) -> list | None: # an outcome ea
         crashed = ended and alone and not late and not crashed
     return done
 
+# %% ../nbs/05_programs.ipynb #10369a3c
 def _attempt(call: _Call, tier: str, texts: list) -> tuple: # outcomes, fewer than texts where the worker ended; was it late?
-    if (worker := _take(tier, call.lock)) is None: return None, False
+    lock = call.lock or tier == 'jail' # there is no jail without
+    if (worker := _take(tier, lock)) is None: return None, False
     call.busy.add(worker)
     done, seconds = [], 5 * call.ask['timeout'] + 4 # it has alarms of its own; this one is for what they cannot end
     try:
@@ -388,7 +391,7 @@ def _attempt(call: _Call, tier: str, texts: list) -> tuple: # outcomes, fewer th
     finally:
         call.busy.discard(worker)
         worker.served += len(texts)
-        if len(done) == len(texts): _give(worker, tier, call.lock)
+        if len(done) == len(texts): _give(worker, tier, lock)
         else: worker.close()
     return done[:len(texts)], worker.late
 
@@ -409,7 +412,7 @@ def _cut(texts, most: int): # batches; none waits for a slow source
 
 _END = object()
 
-# %% ../nbs/05_programs.ipynb #eca4b7b0
+# %% ../nbs/05_programs.ipynb #219dc411
 def run_each(
     texts, # programs as a model wrote them; any iterable
     workers: int = 2, # processes at work
@@ -439,6 +442,7 @@ def _each(texts, workers, call):
         while ahead: yield from _wait(ahead.popleft())
     finally: call.close(threads)
 
+# %% ../nbs/05_programs.ipynb #2c9147f0
 def _wait(done: Future) -> list: # in short waits, so that an interrupt is heard everywhere
     while True:
         try: return done.result(0.5)

@@ -51,6 +51,8 @@ ANSWERS = { # program: its exact answer
     'def solve_it():\n    return 6\n\ntotal = 3': 6,
     'def main():\n    print("The total is $1,250.50.")\nmain()': Fraction(2501, 2),
     'answer = 4\nprint("done")': 4,
+    'print("It costs 1,200 dollars")': 1200,
+    'print("minus", "-0.5")': Fraction(-1, 2),
     'x = 3\nprint("x1 =", x)': 3,
     'from fractions import Fraction\nans = Fraction(1, 3)': Fraction(1, 3),
     'import statistics\nans = statistics.mean([1, 2, 4])': Fraction(parse_number(7 / 3)),
@@ -61,6 +63,7 @@ JAIL = { # what only CPython runs
     'def solve_it():\n    from sympy import Symbol, Eq, solve\n    n = Symbol("n", positive=True)\n    return solve(Eq(n**2, 49), n)[0]\nprint(solve_it())': 7,
     'from sympy import sqrt\nans = sqrt(2)': Fraction(parse_number(2 ** 0.5)),
     'import sympy\nans = sympy.Float("2.5")': Fraction(5, 2),
+    'import sympy\nans = sympy.Integer(3) ** 2 / 2': Fraction(9, 2),
     'import numpy as np\nans = np.array([1, 2]).sum()': 3,
     'import numpy as np\nans = np.mean([0.5, 1.0])': Fraction(3, 4),
     'import numpy as np\nans = np.linalg.solve([[1, 1], [1, -1]], [3, 1])[0].round(6)': 2,
@@ -152,6 +155,9 @@ def test_every_status_is_seen_in_the_jail():
     texts = {'ran': 'ans = 1', 'syntax': 'ans =', 'error': 'ans = 1 / 0', 'not_a_number': 'class A: pass\nans = A()', 'no_answer': 'x = 1', 'unsupported': 'import spreadsheet',
              'timeout': 'while True: pass', 'too_large': 'while True: print("x" * 99)', 'memory': 'ans = [0] * 10**9'}
     assert [o.status for o in run_all(texts.values(), timeout=0.3, _tiers=('jail',))] == list(texts) and set(texts) == set(STATUSES)
+    worse = run_all(['import sympy\nans = sympy.Integer(7) ** 5000', 'import sympy\nans = sympy.oo', 'import sympy\nx = sympy.Symbol("x")\nans = sympy.solve(x - 1)', 'import numpy\nans = numpy.array([1, 2])',
+                     'import numpy\nans = numpy.float64("nan")', 'import sympy\nans = sympy.sqrt(-2)', 'import numpy\nans = numpy.bool_(True)', 'ans = chr(0xd800)'])
+    assert [o.status for o in worse] == ['too_large'] + ['not_a_number'] * 7
     swallowed = 'try:\n    while True: print("x" * 99)\nexcept BaseException: pass\nans = 1'
     crash = run_program('import ctypes\nctypes.string_at(0)', _tiers=('jail',))
     assert run_program(swallowed, _tiers=('jail',)).status == 'too_large' and crash.status in ('error', 'unsupported')
@@ -168,7 +174,8 @@ def test_order_and_neighbours():
 
 def test_a_verdict_does_not_depend_on_its_moment():
     moody = ['import random\nans = random.random()', 'import datetime\nans = datetime.datetime.now().timestamp()',
-             'import time\ntime.sleep(50)\nans = time.time()', 'ans = hash("a") % 1000', 'ans = list({"a", "b", "c"}).index("a")']
+             'import time\ntime.sleep(50)\nans = time.time()', 'ans = hash("a") % 1000', 'import secrets, uuid\nans = secrets.randbelow(1000) + uuid.uuid4().int % 1000',
+             'import numpy\nans = numpy.random.default_rng().random() + numpy.random.rand()', 'import os\nans = os.urandom(1)[0]', 'ans = list({"a", "b", "c"}).index("a")']
     for tiers in (('interpreter', 'jail'), ('jail',))[:1 + (NEEDED <= set(layers()))]:
         first = run_all(moody, _tiers=tiers)
         close_workers()
