@@ -146,7 +146,9 @@ def watch():
 
 def forget(): # what processes took at most until now
     with guard:
-        for pid in below(os.getpid()): Path(f'/proc/{pid}/clear_refs').write_text('5')
+        for pid in below(os.getpid()):
+            try: Path(f'/proc/{pid}/clear_refs').write_text('5')
+            except OSError: pass # it ended meanwhile
         peak[0] = 0
 
 def in_a_worker(program): # CPython in a worker of the first tier, with nothing but its locks
