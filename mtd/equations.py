@@ -5,20 +5,19 @@
 # %% auto #0
 __all__ = ['Limits', 'Equation', 'read_system', 'solve_linear', 'solve_equations', 'solve_all']
 
-# %% ../nbs/04_equations.ipynb #dac2f58a
-import ast, atexit, json, keyword, math, operator, os, re, struct, subprocess, sys, threading
+# %% ../nbs/04_equations.ipynb #0214479b
+import ast, json, keyword, math, operator, os, re, threading
 from bisect import bisect_right
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from itertools import accumulate, combinations
-from pathlib import Path
 from typing import NamedTuple
 
 from gmpy2 import iroot, mpq
 
-import mtd.core
 from .core import Outcome, number_text
+from .sandbox import Worker, _limit, _size
 
 # %% ../nbs/04_equations.ipynb #9c7e2eb2
 @dataclass(frozen=True)
@@ -554,53 +553,20 @@ def solve_linear(
     if free: return None, f'underdetermined: nothing fixes {", ".join(map(str, free))}'
     return {n: _fraction(s.env[n]) for n in names}, ''
 
-# %% ../nbs/04_equations.ipynb #12ab9903
-def _send(stream, message, cap=1 << 20):
-    data = json.dumps(message).encode()
-    if len(data) > cap: raise ValueError('the message is too long')
-    stream.write(struct.pack('>I', len(data)) + data); stream.flush()
-
-def _receive(stream, cap=1 << 20):
-    "The next message, or None where the other side is gone or says more than `cap` bytes."
-    head = stream.read(4)
-    if len(head) < 4 or (n := struct.unpack('>I', head)[0]) > cap: return None
-    data = stream.read(n)
-    return json.loads(data) if len(data) == n else None
-
-# %% ../nbs/04_equations.ipynb #9b6b4915
-def _serve(memory):
-    "The loop of the solving process: one request, one reply, until the pipe closes."
+# %% ../nbs/04_equations.ipynb #51a316f0
+def _solving(memory): # makes ready the solving process: what answers one request
     import sympy
     sympy.solve(sympy.Symbol('x') ** 2 - 1) # loads what solve loads late
-    source, sink = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb')
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # a stray print must not look like a reply
-    _limit_memory(memory)
-    _send(sink, 'ready')
-    while (request := _receive(source)) is not None:
-        _limit_cpu(request['seconds'])
-        try: reply = _answer_with_sympy(sympy, request)
-        except MemoryError: reply = {'error': 'too_large', 'detail': 'the non-linear part needs too much memory'}
+    _limit(AS=_size() + memory)
+    def answer(request):
+        try: return _answer_with_sympy(sympy, request)
+        except MemoryError: return {'error': 'too_large', 'detail': 'the non-linear part needs too much memory'}
         except Exception as e: # whatever sympy raises is a reason, and this process has nothing else to lose
             reason = ': '.join(filter(None, (type(e).__name__, str(e)[:80])))
-            reply = {'error': 'unsupported', 'detail': f'sympy cannot solve the non-linear part ({reason})'}
-        _send(sink, reply)
+            return {'error': 'unsupported', 'detail': f'sympy cannot solve the non-linear part ({reason})'}
+    return answer
 
-# %% ../nbs/04_equations.ipynb #64a994c7
-def _limit_memory(more):
-    try: import resource
-    except ImportError: return # no such limit on this system; the deadline still holds
-    statm = Path('/proc/self/statm') # Linux; elsewhere the limit counts from nothing
-    used = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
-    try: resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
-    except (ValueError, OSError): pass # macOS refuses it
-
-def _limit_cpu(seconds): # so that a process whose parent died ends as well
-    try: import resource
-    except ImportError: return
-    use = resource.getrusage(resource.RUSAGE_SELF)
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (int(use.ru_utime + use.ru_stime + seconds) + 2, hard))
-
+# %% ../nbs/04_equations.ipynb #86e31fb2
 def _build(sympy, code, env):
     "A sympy object from postfix."
     two = {'+': operator.add, '-': operator.sub, '*': operator.mul, '/': operator.truediv, '**': operator.pow}
@@ -675,54 +641,28 @@ def _real_value(sympy, value): # `[numerator, denominator, exact form]`, or None
     if len(exact) > 40 or 'RootOf' in exact: exact = f'{float(real):.12g}…'
     return [str(number.numerator), str(number.denominator), exact]
 
-# %% ../nbs/04_equations.ipynb #41013627
-def _timed(process, seconds, call):
-    "`call()`; None where the process was killed after `seconds`, False where it ended by itself."
-    late = threading.Event()
-    def kill(): late.set(); process.kill()
-    timer = threading.Timer(seconds, kill)
-    timer.start()
-    try: reply = call()
-    except (OSError, ValueError): reply = None
-    finally: timer.cancel()
-    return reply if reply is not None else None if late.is_set() else False
+# %% ../nbs/04_equations.ipynb #feb1713f
+_asking, _solver = threading.Lock(), None
 
-# %% ../nbs/04_equations.ipynb #171fa1b1
-class _Solver:
-    "Holds the solving process."
-    def __init__(self): self.process, self.owner, self.memory, self.lock = None, None, 0, threading.Lock()
+def _ask(request, limits):
+    "The reply; None where there was none in time, False where the process ended."
+    global _solver
+    with _asking:
+        if _solver is None or not _solver.alive or _solver.memory != limits.memory:
+            if _solver: _solver.close()
+            _solver = Worker('mtd.equations:_solving', limits.memory)
+            _solver.memory = limits.memory
+        reply = _solver.ask(request, limits.seconds)
+        if reply is None: _solver.close()
+    return reply if reply is not None else None if _solver.late else False
 
-    def start(self, memory):
-        package = str(Path(mtd.core.__file__).parent.parent)
-        keep = {k: os.environ[k] for k in ('PATH', 'SYSTEMROOT', 'LD_LIBRARY_PATH') if k in os.environ}
-        code = f'from mtd.equations import _serve; _serve({int(memory)})'
-        self.process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env=keep | {'PYTHONPATH': package, 'PYTHONDONTWRITEBYTECODE': '1'})
-        self.owner, self.memory = os.getpid(), memory
-        _timed(self.process, 60, lambda: _receive(self.process.stdout))
+def _forget(): # a forked copy of this process may have been made while another thread asked
+    global _asking
+    _asking = threading.Lock()
 
-    def stop(self):
-        if self.process is not None and self.owner == os.getpid():
-            self.process.kill(); self.process.wait()
-            self.process.stdin.close(); self.process.stdout.close()
-        self.process = None
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forget)
 
-    def ask(self, request, limits):
-        "The reply; None where there was none in time, False where the process ended."
-        with self.lock:
-            alive = self.process is not None and self.owner == os.getpid() and self.process.poll() is None
-            if not alive or self.memory != limits.memory: self.stop(); self.start(limits.memory)
-            def call(): _send(self.process.stdin, request); return _receive(self.process.stdout)
-            reply = _timed(self.process, limits.seconds, call)
-            if not reply: self.stop()
-        return reply
-
-# %% ../nbs/04_equations.ipynb #a7805dd4
-_solver = _Solver()
-atexit.register(_solver.stop)
-if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_solver.__init__)
-
-# %% ../nbs/04_equations.ipynb #82296a5a
+# %% ../nbs/04_equations.ipynb #a7ef438d
 _STEPWISE = ('ceil', 'floor', 'round', 'min', 'max', '//', '%') # arithmetic on known values only
 
 def _nonlinear(s, choose):
@@ -746,11 +686,11 @@ def _nonlinear(s, choose):
     used = {n for i in chosen for n in s.equations[i].names} | {s.target}
     forms = [n for n in used if n not in index]
     index |= {n: len(index) + k for k, n in enumerate(forms)}
-    request = dict(free=list(range(len(names))), target=index[s.target], seconds=s.limits.seconds,
+    request = dict(free=list(range(len(names))), target=index[s.target],
                    forms=[(index[n], _message(_form_code(s.env[n]), index)) for n in forms],
                    equations=[_message(s.equations[i].code, index) for i in chosen])
     lines = sorted({s.equations[i].line for i in chosen})
-    return _interpret(_solver.ask(request, s.limits), s.target, names, lines, s.limits, choose)
+    return _interpret(_ask(request, s.limits), s.target, names, lines, s.limits, choose)
 
 # %% ../nbs/04_equations.ipynb #0822d3f1
 def _form_code(value): # a number or form as postfix

@@ -148,12 +148,13 @@ def _reply(outcome: Outcome) -> list: # as JSON, with nothing in it that could n
     answer = None if outcome.answer is None else str(outcome.answer)
     return [outcome.status, answer, clean(outcome.detail, 300), clean(outcome.text, LONGEST_NUMBER + 20)]
 
-# %% ../nbs/05_programs.ipynb #99e9563d
+# %% ../nbs/05_programs.ipynb #f93da806
 def _batches(run, frail=False): # the function that answers a batch: lists of replies, one at least every 20 ms
     def answer(ask):
-        done, since = [], monotonic()
-        for text in ask['texts']:
-            done.append(run(text, ask))
+        done, since, texts = [], monotonic(), ask['texts'][::-1]
+        ask['texts'] = texts
+        while texts:
+            done.append(run(texts.pop(), ask))
             full = frail and done[-1][0] == 'memory'
             if full or monotonic() - since > 0.02:
                 yield done
@@ -258,17 +259,18 @@ def _failure(error): # as the interpreter would say it
     said = ': '.join(filter(None, (type(error).__name__, str(error)[:200]))) + (f' (line {lines[-1]})' if lines else '')
     return Unsupported(said) if isinstance(error, ImportError) else Failed(type(error).__name__, said)
 
-# %% ../nbs/05_programs.ipynb #7fe02bc6
+# %% ../nbs/05_programs.ipynb #05cd8647
 def _jail(): # makes ready the zygote of tier two
     _warm_up()
     _freeze_clock()
     gc.collect(); gc.freeze() # so that a child's collector does not touch, and thereby copy, all of it
     size = _size() + (16 << 20)
-    def child(text):
+    def child(text, others):
+        others.clear() # what it could find in the frames above it
         random.seed(0) # a fork seeds it anew
         return _reply(_judge(text, _exec))
     def run(text, ask):
-        reply, ended = run_forked(lambda: child(text), ask['timeout'], size + ask['memory'])
+        reply, ended = run_forked(lambda: child(text, ask['texts']), ask['timeout'], size + ask['memory'])
         if reply is None and ended == 'timeout': return _reply(Outcome('timeout', detail=_LATE))
         return reply if _outcome(reply) else _reply(Outcome('error', detail='its process ended without a verdict'))
     return _batches(run)

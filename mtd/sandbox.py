@@ -141,8 +141,10 @@ def _read(line: bytes): # None where it is not one whole line of JSON
     try: return json.loads(line) if line.endswith(b'\n') else None
     except (ValueError, RecursionError): return None
 
-# %% ../nbs/sandbox.ipynb #615271c7
+# %% ../nbs/sandbox.ipynb #b3940824
 def _serve(target: str, args: tuple, locks: dict | None, parent: int): # the worker's main
+    try: os.rmdir(os.getcwd()) # a process keeps a working folder that no longer has a name (not on Windows)
+    except OSError: pass
     if _LINUX:
         _prctl(1, signal.SIGKILL) # PR_SET_PDEATHSIG: it ends with the process that started it
         if os.getppid() != parent: return
@@ -215,7 +217,7 @@ class _Process: # one Python of ours, from its start to its end
             except OSError: pass
     def _remove(self): shutil.rmtree(self.folder, ignore_errors=True)
 
-# %% ../nbs/sandbox.ipynb #4f06172d
+# %% ../nbs/sandbox.ipynb #4c411466
 class Worker(_Process):
     "A process of ours that answers JSON with JSON."
     def __init__(self,
@@ -229,7 +231,6 @@ class Worker(_Process):
         self.trouble = '' if 'layers' in hello else hello.get('trouble') or 'it ended at once'
         self.layers = tuple(hello.get('layers', ())) # the locks that hold, from `LAYERS`
         if self.trouble: self.close()
-        else: self._remove() # a process keeps a working folder that no longer has a name (not on Windows)
 
     def send(self, message, seconds: float):
         "Ask; a worker that does not take it within `seconds` is stopped, and one that is gone is noticed by `receive`."
@@ -260,7 +261,7 @@ def _shed(reply: int, seconds: float, address_space: int): # in the child: keep 
     _prctl(1, signal.SIGKILL)
     if not _limit(AS=address_space, CPU=int(seconds) + 2, NOFILE=0, NPROC=0) or not _no_calls(): os._exit(1)
 
-# %% ../nbs/sandbox.ipynb #96adac0a
+# %% ../nbs/sandbox.ipynb #1a8a4189
 def run_forked(
     run, # a function without argument; its result is what JSON can hold
     seconds: float, # of processor time it may take; of the clock, five times that and two more
@@ -277,13 +278,13 @@ def run_forked(
     os.close(sink)
     data, poll, until = b'', select.poll(), monotonic() + 5 * seconds + 2
     poll.register(source, select.POLLIN)
-    while len(data) <= LONGEST_REPLY and poll.poll(max(0, 1000 * (until - monotonic()))):
+    while b'\n' not in data and len(data) <= LONGEST_REPLY and poll.poll(max(0, 1000 * (until - monotonic()))):
         if not (more := os.read(source, LONGEST_REPLY)): break
         data += more
     os.close(source); os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
+    used = os.wait4(pid, 0)[2]
     reply = _read(data.partition(b'\n')[0] + b'\n') if b'\n' in data and len(data) <= LONGEST_REPLY else None
-    late = monotonic() > until or os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)
+    late = monotonic() > until or used.ru_utime + used.ru_stime > 0.9 * seconds # whichever signal ended it
     return reply, '' if reply is not None else 'timeout' if late else 'crash'
 
 # %% ../nbs/sandbox.ipynb #68e529a3
