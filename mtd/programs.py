@@ -25,7 +25,7 @@ LONGEST_PROGRAM = 20_000 # characters; a real solution has a few hundred
 LONGEST_OUTPUT = 10_000 # printed characters that are kept
 LONGEST_NUMBER = 1_000 # digits of an answer, above or below the fraction bar
 
-# %% ../nbs/05_programs.ipynb #19754aa5
+# %% ../nbs/05_programs.ipynb #a824ae67
 _FENCE = re.compile(r'^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)', re.M | re.S)
 
 def unfence(
@@ -33,8 +33,8 @@ def unfence(
 ) -> str: # the code alone
     "The code of a completion: the first block fenced as Python, else the first fenced block, else the whole text."
     text = text.lstrip('\ufeff').replace('\r\n', '\n').replace('\r', '\n')
-    blocks = _FENCE.findall(text)
-    if not blocks: return textwrap.dedent(text).strip('\n')
+    blocks = _FENCE.findall(text) if '```' in text else ()
+    if not blocks: return (textwrap.dedent(text) if text[:1].isspace() else text).strip('\n')
     python = [body for tag, body in blocks if tag.lower() in ('python', 'py', 'python3')]
     return textwrap.dedent((python or [blocks[0][1]])[0]).strip('\n')
 

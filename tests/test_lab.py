@@ -121,7 +121,7 @@ def right_by_execution(n):
 def test_gold_is_right_by_execution(): right_by_execution(200)
 
 @pytest.mark.full
-def test_gold_is_right_by_execution_10_000(): right_by_execution(2000)
+def test_gold_is_right_by_execution_20_000(): right_by_execution(4000)
 
 def test_executors_see_a_changed_number(stories):
     "The check above can fail: with one more at the start, program and system end elsewhere."
