@@ -106,12 +106,16 @@ class _Machine: # the state of one run
         if self.memory > self.cap: raise Stopped('memory', f'it asked for more than its {self.cap} bytes of memory')
         if self.steps > self.limit: self.pay(0)
 
-# %% ../nbs/interpreter.ipynb #00f69f16
+# %% ../nbs/interpreter.ipynb #a97bc9c2
+_NAMES = {ast.ListComp: '<listcomp>', ast.SetComp: '<setcomp>', ast.DictComp: '<dictcomp>', ast.GeneratorExp: '<genexpr>'}
+_INLINED = tuple(_NAMES.values())[:3] if sys.version_info >= (3, 12) else '?' # not frames of their own since 3.12
+
 class _Scope: # what is known of a function, a lambda or a comprehension before it runs
     __slots__ = ('name', 'outer', 'kind', 'bound', 'declared', 'walrus', 'names')
     def __init__(self, name, outer, kind):
         self.outer, self.kind, self.bound, self.declared, self.walrus, self.names = outer, kind, set(), {}, set(), None
-        self.name = f'{outer.name}.<locals>.{name}' if outer and outer.outer else name
+        while outer and outer.name.endswith(_INLINED): outer = outer.outer
+        self.name = name if not outer or not outer.outer else outer.name + ('.<locals>.' if outer.kind == 'function' else '.') + name
 
 class _Frame: # one call of it: its variables, and where the names of the surroundings are
     __slots__ = ('vars', 'scope', 'outer')
@@ -159,14 +163,17 @@ def _survey(m, scope, nodes, level=0, blocks=0, loop=False): # every node of a s
             if kind in _CHECKS: _CHECKS[kind](m, scope, node, below, level, blocks, loop)
         nodes = below
 
-# %% ../nbs/interpreter.ipynb #5818ffe4
+# %% ../nbs/interpreter.ipynb #cc6b0566
+def _visible(name, node):
+    if name[:2] == '__': raise _unknown(f'the name {name[:80]}', node)
+
 def _check_loop(m, scope, node, below, level, blocks, loop): _survey(m, scope, node.body, level, blocks + 1, True)
 
 def _check_try(m, scope, node, below, level, blocks, loop):
     if any(h.type is None for h in node.handlers[:-1]): raise _unknown('a bare except before others', node)
     for h in node.handlers:
         if h.type: below.append(h.type)
-        if h.name: scope.bound.add(h.name)
+        if h.name: _visible(h.name, node); scope.bound.add(h.name)
     for body in (node.body, *(h.body for h in node.handlers)): _survey(m, scope, body, level, blocks + 1, loop)
 
 def _check_break(m, scope, node, below, level, blocks, loop):
@@ -187,11 +194,12 @@ def _check_attribute(m, scope, node, below, level, blocks, loop):
     if node.ctx.__class__ is not ast.Load: raise _unknown('a change of an attribute', node)
     if node.attr[:1] == '_': raise _unknown(f'the attribute {node.attr[:80]}', node)
 
+# %% ../nbs/interpreter.ipynb #9a423886
 def _check_call(m, scope, node, below, level, blocks, loop):
     names = [k.arg for k in node.keywords if k.arg]
     if len(names) != len(set(names)): raise _unknown('a keyword twice', node)
 
-# %% ../nbs/interpreter.ipynb #a4dda08a
+# %% ../nbs/interpreter.ipynb #932c830b
 def _check_import(m, scope, node, below, level, blocks, loop):
     for a in node.names:
         module = (node.module or '.') if node.__class__ is ast.ImportFrom else a.name
@@ -200,16 +208,17 @@ def _check_import(m, scope, node, below, level, blocks, loop):
         if node.__class__ is ast.ImportFrom:
             if a.name == '*' and (scope.outer or module not in ('math', 'sympy')): raise _unknown(f'all names of {module}', node)
             if a.name != '*' and a.name not in known.members: raise _unknown(f'{module}.{a.name[:80]}', node)
+        _visible(a.asname or a.name, node)
         scope.bound.add(a.asname or a.name)
 
 def _check_walrus(m, scope, node, below, level, blocks, loop):
     name, home = node.target.id, scope
     while home.kind == 'comprehension': home.walrus.add(name); home = home.outer
     home.bound.add(name)
-    if name[:2] == '__': raise _unknown(f'the name {name[:80]}', node)
+    _visible(name, node)
 
 def _check_comprehension(m, scope, node, below, level, blocks, loop):
-    inner = m.scopes[node] = _Scope(f'<{node.__class__.__name__.lower()[:-1]}>', scope, 'comprehension')
+    inner = m.scopes[node] = _Scope(_NAMES[node.__class__], scope, 'comprehension')
     first, *others = node.generators
     below.append(first.iter)
     parts = [node.key, node.value] if node.__class__ is ast.DictComp else [node.elt]
@@ -221,7 +230,7 @@ def _check_comprehension(m, scope, node, below, level, blocks, loop):
     _survey(m, inner, parts + [g.iter for g in others], level)
     if inner.walrus & inner.bound: raise _unknown('a comprehension that changes its own variable', node)
 
-# %% ../nbs/interpreter.ipynb #0027ec20
+# %% ../nbs/interpreter.ipynb #b0f68456
 def _check_function(m, scope, node, below, level, blocks, loop): # a new scope, its own arguments, and its declarations
     a, plain = node.args, node.__class__ is ast.FunctionDef
     inner = m.scopes[node] = _Scope(node.name if plain else '<lambda>', scope, 'function')
@@ -237,6 +246,7 @@ def _check_function(m, scope, node, below, level, blocks, loop): # a new scope, 
         start = body[0].__class__ is ast.Expr and body[0].value.__class__ is ast.Constant
         while start < len(body) and body[start].__class__ in (ast.Global, ast.Nonlocal):
             for name in body[start].names:
+                _visible(name, node)
                 if name in names or name in inner.declared: raise _unknown('this declaration', body[start])
                 inner.declared[name] = body[start].__class__.__name__.lower()
             start += 1
@@ -263,7 +273,7 @@ def _check_nonlocals(m):
         for name, how in scope.declared.items():
             if how == 'nonlocal' and not _owner(scope, name): raise _unknown(f'no binding for nonlocal {name[:80]}', node)
 
-# %% ../nbs/interpreter.ipynb #ecd974ed
+# %% ../nbs/interpreter.ipynb #c051167a
 _REAL = frozenset((int, float))
 _SCALAR = frozenset((int, float, bool, type(None)))
 _ORDERED = frozenset((str, list, tuple, dict, range, deque, Counter, OrderedDict, _Default,
@@ -274,8 +284,10 @@ _OPAQUE = {_Known, _Module, _Method, _Function, _Lazy}
 _OWN = re.compile(r'\b_(Known|Module|Method|Function|Lazy|Default|Symbolic|Equation|Solution|Exact)\b')
 _PLAIN = _SCALAR | _ORDERED | _DATES | {complex, set, frozenset, Fraction, Decimal, slice, type(...)}
 _CONTAINERS = (_ORDERED - {str, range}) | {set, frozenset}
+_ITERABLE = _ORDERED | {set, frozenset}
 _MAPPINGS = frozenset((dict, Counter, OrderedDict, _Default))
 
+# %% ../nbs/interpreter.ipynb #b82513e4
 def _weigh(m, value, show=False): # pay for all that a comparison or a text of this value would touch
     level, depth = [value], 0
     while level:
@@ -286,8 +298,11 @@ def _weigh(m, value, show=False): # pay for all that a comparison or a text of t
             kind = v.__class__
             if kind is float or kind is bool: continue
             if kind is int: _weigh_int(m, v, show)
-            elif kind is str: m.pay(len(v) >> 8)
+            elif kind is str:
+                m.pay(len(v) >> 8)
+                if show and len(v) > 64: m.hold(len(v) * (_width(v) if v.isprintable() else 10))
             elif kind in _CONTAINERS:
+                if show: m.hold(30 * len(v))
                 m.pay(1 + (len(v) >> (3 if depth < 3 else 0)))
                 if show and kind in (set, frozenset): _settle(m, v)
                 if show and kind is _Default: raise Unsupported('the text of a defaultdict')
@@ -300,6 +315,7 @@ def _weigh(m, value, show=False): # pay for all that a comparison or a text of t
             elif isinstance(v, Exception): below += v.args
         level = [v for v in below if v.__class__ is not float] if below else below
 
+# %% ../nbs/interpreter.ipynb #4dc311eb
 def _weigh_int(m, v, show):
     if -_SMALL < v < _SMALL: return
     bits = v.bit_length()
@@ -337,14 +353,19 @@ def _keys(m, items): # the same for all that is put into a set or a dict at once
     if not set(map(type, items)) <= {str, float, bool}:
         for k in items: _key(m, items, k)
 
-# %% ../nbs/interpreter.ipynb #d49b979a
+# %% ../nbs/interpreter.ipynb #306f906d
 def _iterate(m, value): # what `for` runs over
     kind = value.__class__
     if kind in _ORDERED: return value
     if kind is _Lazy: return value.source
     if kind is set or kind is frozenset: _settle(m, value); return value
     if kind in _OPAQUE or kind in _SYMBOLIC: raise Unsupported(f'going through a {kind.__name__[1:].lower()}')
-    raise TypeError(f"'{kind.__name__}' object is not iterable")
+    raise TypeError(f"'{_called(kind)}' object is not iterable")
+
+_LONG = {Decimal: 'decimal.Decimal', deque: 'collections.deque', OrderedDict: 'collections.OrderedDict',
+         **{kind: f'datetime.{kind.__name__}' for kind in _DATES}}
+
+def _called(kind): return _LONG.get(kind, kind.__name__) # a type's name in CPython's messages
 
 def _listed(m, value): # a new list of all elements
     source = _iterate(m, value)
@@ -358,6 +379,7 @@ def _listed(m, value): # a new list of all elements
         m.hold(56)
     return items
 
+# %% ../nbs/interpreter.ipynb #537fdd9c
 def _fueled(m, source): # an iterator that pays for each element, and knows how many others it stands in
     while True:
         if m.nest > _NESTED: raise Unsupported('iterators nested this deeply')
@@ -376,7 +398,7 @@ def _lazy(m, kind, source):
 def _source(m, value): # a fueled iterator over any value
     return value.source if value.__class__ is _Lazy else _fueled(m, iter(_iterate(m, value)))
 
-# %% ../nbs/interpreter.ipynb #67651bdd
+# %% ../nbs/interpreter.ipynb #0b3e5584
 _EVAL, _EXEC = {}, {} # node type: the function that evaluates or executes it
 _NONE = object()
 
@@ -407,11 +429,11 @@ def _find(m, name): # a name that is not in the innermost frame
     if name in _ABSENT or name[:2] == '__' or m.star: raise Unsupported(f'the name {name[:80]}')
     raise NameError(f"name '{name}' is not defined")
 
-_INLINED = ('<listcomp>', '<setcomp>', '<dictcomp>') if sys.version_info >= (3, 12) else '?'
+# %% ../nbs/interpreter.ipynb #80288e2c
 _ABSENT = frozenset(dir(builtins)) | {'exit', 'quit', 'copyright', 'credits', 'license', 'help'}
 _EVAL |= {ast.Constant: _constant, ast.Name: _name}
 
-# %% ../nbs/interpreter.ipynb #26d43e7a
+# %% ../nbs/interpreter.ipynb #c61e6d75
 _OPS = {ast.Add: (operator.add, operator.iadd), ast.Sub: (operator.sub, operator.isub), ast.Mult: (operator.mul, operator.imul),
         ast.Div: (operator.truediv, operator.itruediv), ast.FloorDiv: (operator.floordiv, operator.ifloordiv),
         ast.Mod: (operator.mod, operator.imod), ast.Pow: (operator.pow, operator.ipow),
@@ -438,7 +460,7 @@ def _operate(m, op, a, b, place=0): # any operation: pay for it before it is don
     if ka in _NUMBERS and kb in _NUMBERS: _pay_number(m, op, a, b)
     elif ka in _NUMBERS and kb not in _CONTAINERS and kb is not str: _pay_number(m, op, a, 0)
     else: b = _pay_other(m, op, a, b, place)
-    return _OPS[op][place](a, b)
+    return _taken(m, a % b) if ka is str and op is ast.Mod else _OPS[op][place](a, b)
 
 # %% ../nbs/interpreter.ipynb #49a2e853
 def _bits(x): # of the exact parts of a number
@@ -470,7 +492,7 @@ def _pay_number(m, op, a, b):
     _large(m, size)
     m.pay(work)
 
-# %% ../nbs/interpreter.ipynb #6d4e4161
+# %% ../nbs/interpreter.ipynb #5c5b065d
 _TEXTS = frozenset((str, list, tuple, deque))
 
 def _width(s): return 1 if s.isascii() else 4 # bytes a character
@@ -500,6 +522,7 @@ def _pay_other(m, op, a, b, place): # operations on sequences, sets, dicts and d
 
 _DIGITS = re.compile(r'\d+')
 
+# %% ../nbs/interpreter.ipynb #203ff174
 def _pay_format(m, spec): # widths and precisions are paid before they are used
     if any(len(d) > 4 for d in _DIGITS.findall(spec)):
         m.hold(4 * min(max(int(d[:20]) * 10 ** (len(d[:40]) - len(d[:20])) for d in _DIGITS.findall(spec)), 1 << 62))
@@ -512,7 +535,7 @@ def _pay_percent(m, spec, value):
     _weigh(m, value, show=True)
     m.hold(len(spec) * 4)
 
-# %% ../nbs/interpreter.ipynb #741849d6
+# %% ../nbs/interpreter.ipynb #47de6feb
 def _unary(m, node):
     m.steps += 1
     v = _EVAL[node.operand.__class__](m, node.operand)
@@ -537,6 +560,7 @@ def _ifexp(m, node):
     part = node.body if _EVAL[node.test.__class__](m, node.test) else node.orelse
     return _EVAL[part.__class__](m, part)
 
+# %% ../nbs/interpreter.ipynb #f658539c
 def _walrus(m, node):
     m.steps += 1
     v = _EVAL[node.value.__class__](m, node.value)
@@ -545,7 +569,7 @@ def _walrus(m, node):
     _bind(m, frame, node.target.id, v)
     return v
 
-# %% ../nbs/interpreter.ipynb #bab4f7cf
+# %% ../nbs/interpreter.ipynb #abf2a568
 _COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 
 def _compare(m, node):
@@ -561,6 +585,7 @@ def _compare(m, node):
         a = b
     return v
 
+# %% ../nbs/interpreter.ipynb #12ce040f
 def _relate(m, op, a, b):
     ka, kb = a.__class__, b.__class__
     if op is ast.In: return _inside(m, a, b)
@@ -570,7 +595,7 @@ def _relate(m, op, a, b):
         if odd: raise Unsupported('`is` between numbers, texts or tuples')
         return (a is b) is (op is ast.Is)
     if ka in _SYMBOLIC or kb in _SYMBOLIC:
-        if not (ka in _EXACT and kb in _EXACT): raise Unsupported('a comparison of symbols')
+        if not (ka in _EXACT and kb in _EXACT and op in (ast.Eq, ast.NotEq)): raise Unsupported('a comparison of symbols')
     elif ka is Decimal or kb is Decimal:
         for v in (a, b): _weigh(m, v)
     elif ka not in _SCALAR or kb not in _SCALAR: _weigh(m, a); _weigh(m, b)
@@ -579,7 +604,7 @@ def _relate(m, op, a, b):
 
 _CONSTANT = _NUMBERS - {bool} | {str, tuple, frozenset, range} | _DATES
 
-# %% ../nbs/interpreter.ipynb #c85d844f
+# %% ../nbs/interpreter.ipynb #9fb1b4fe
 def _inside(m, v, items):
     kind = items.__class__
     if kind is _Lazy:
@@ -597,7 +622,10 @@ def _sequence(m, node):
     m.steps += 1
     items = []
     for e in node.elts:
-        if e.__class__ is ast.Starred: items += _listed(m, _EVAL[e.value.__class__](m, e.value))
+        if e.__class__ is ast.Starred:
+            v = _EVAL[e.value.__class__](m, e.value)
+            if v.__class__ in _PLAIN - _ITERABLE: raise TypeError(f'Value after * must be an iterable, not {_called(v.__class__)}')
+            items += _listed(m, v)
         else: items.append(_EVAL[e.__class__](m, e))
     m.hold(64 + 40 * len(items))
     if node.__class__ is ast.List: return items
@@ -606,6 +634,7 @@ def _sequence(m, node):
     _keys(m, items)
     return set(items)
 
+# %% ../nbs/interpreter.ipynb #9f2b7e73
 def _dict(m, node):
     m.steps += 1
     m.hold(232 + 100 * len(node.keys))
@@ -626,7 +655,7 @@ def _merge(m, made, other):
 _EVAL |= {ast.BinOp: _binop, ast.UnaryOp: _unary, ast.BoolOp: _boolop, ast.IfExp: _ifexp, ast.NamedExpr: _walrus, ast.Compare: _compare,
           ast.List: _sequence, ast.Tuple: _sequence, ast.Set: _sequence, ast.Dict: _dict}
 
-# %% ../nbs/interpreter.ipynb #46705e78
+# %% ../nbs/interpreter.ipynb #9174d099
 def _slice(m, node):
     m.steps += 1
     return slice(*(None if p is None else _EVAL[p.__class__](m, p) for p in (node.lower, node.upper, node.step)))
@@ -639,16 +668,17 @@ def _subscript(m, node):
     i = _EVAL[node.slice.__class__](m, node.slice)
     kind = v.__class__
     if kind is _Solution: return dict.__getitem__(v, i)
-    if kind not in _INDEXED or i.__class__ in _OPAQUE and kind not in _MAPPINGS: return _no_index(v, kind, 'is not subscriptable')
-    if kind in _MAPPINGS:
+    if kind not in _INDEXED: _check_index(kind)
+    elif kind in _MAPPINGS:
         _key(m, v, i)
         if kind is _Default and i not in v: return _missing(m, v, i)
     elif i.__class__ is slice and kind is not range:
         _check_slice(i)
         n = len(range(*i.indices(len(v))))
         m.hold(n * (_width(v) if kind is str else 8) + 56)
+    elif i.__class__ in _OPAQUE or i.__class__ in _SYMBOLIC: raise Unsupported('this index')
     elif kind is deque: m.pay(len(v) >> 6)
-    return v[i]
+    return v[i] # of a value without elements, CPython's own error
 
 def _missing(m, v, key):
     if v.factory is None: raise KeyError(key)
@@ -656,20 +686,23 @@ def _missing(m, v, key):
     m.hold(160)
     return made
 
-def _no_index(v, kind, words):
-    if kind in _OPAQUE or kind in _SYMBOLIC or kind not in _PLAIN: raise Unsupported('an index into this')
-    raise TypeError(f"'{kind.__name__}' object {words}")
+# %% ../nbs/interpreter.ipynb #28adecd1
+def _check_index(kind):
+    if kind not in _PLAIN: raise Unsupported('an index into this')
 
 def _check_slice(i):
     if not {i.start.__class__, i.stop.__class__, i.step.__class__} <= {int, bool, type(None)}:
         raise TypeError('slice indices must be integers or None or have an __index__ method')
 
-# %% ../nbs/interpreter.ipynb #96bed1fb
+# %% ../nbs/interpreter.ipynb #bec813de
 def _joined(m, node):
     m.steps += 1
-    text = ''.join([_EVAL[v.__class__](m, v) for v in node.values])
-    if len(text) > 64: m.hold(len(text) * _width(text))
-    return text
+    return _glue(m, [_EVAL[v.__class__](m, v) for v in node.values])
+
+def _glue(m, parts):
+    size = sum(map(len, parts))
+    if size > 64: m.hold(4 * size)
+    return ''.join(parts)
 
 def _formatted(m, node):
     m.steps += 1
@@ -686,14 +719,15 @@ def _text(m, v, how='s'): # the text of a value
     return text
 
 def _format(m, v, spec):
+    if spec.__class__ is not str: raise TypeError(f'format() argument 2 must be str, not {_called(spec.__class__)}')
     if not spec: return _text(m, v)
-    if spec.__class__ is not str: raise TypeError(f'format() argument 2 must be str, not {spec.__class__.__name__}')
     if v.__class__ in _SYMBOLIC: raise Unsupported('a format of symbols')
     if v.__class__ in _DATES: return _strftime(m, [v, spec], {})
     _pay_format(m, spec)
     _weigh(m, v, show=True)
-    return format(v, spec)
+    return _taken(m, format(v, spec))
 
+# %% ../nbs/interpreter.ipynb #bd620bad
 _WHEN = re.compile(r'(?:[^%]|%[aAbBdHIjmMpSyYf%])*')
 
 def _strftime(m, args, kw): # only directives that mean the same on every system
@@ -706,7 +740,7 @@ def _strftime(m, args, kw): # only directives that mean the same on every system
 
 _EVAL |= {ast.Slice: _slice, ast.Subscript: _subscript, ast.JoinedStr: _joined, ast.FormattedValue: _formatted}
 
-# %% ../nbs/interpreter.ipynb #1c8fa704
+# %% ../nbs/interpreter.ipynb #0713a4a9
 def _attribute(m, node):
     m.steps += 1
     return _member(_EVAL[node.value.__class__](m, node.value), node.attr)
@@ -726,7 +760,7 @@ def _member(v, name): # what stands after a dot: looked up in tables, by the exa
     if name in _FIELDS.get(kind, ()): return _FIELDS[kind][name].__get__(v)
     if isinstance(v, Exception) and name == 'args': return v.args
     if kind in _OPAQUE or kind not in _PLAIN or name in _ALL_FIELDS[kind]: raise Unsupported(f'{kind.__name__}.{name[:80]}')
-    raise AttributeError(f"'{kind.__name__}' object has no attribute '{name}'")
+    raise AttributeError(f"'{_called(kind)}' object has no attribute '{name}'")
 
 def _unbound(kind, method): # `str.upper`, to be called with the text
     def call(m, args, kw):
@@ -734,7 +768,7 @@ def _unbound(kind, method): # `str.upper`, to be called with the text
         return method(m, args, kw)
     return call
 
-# %% ../nbs/interpreter.ipynb #501e19e3
+# %% ../nbs/interpreter.ipynb #8c549e56
 def _call_node(m, node):
     m.steps += 1
     f = _EVAL[node.func.__class__](m, node.func)
@@ -759,9 +793,9 @@ def _call(m, f, args, kw): # any call: of what the program defined, or of what i
     if kind is _Known and f.call: return f.call(m, args, kw)
     if kind is _Method: return f.call(m, [f.owner, *args], kw)
     if kind in _OPAQUE or kind in _SYMBOLIC or kind not in _PLAIN: raise Unsupported('a call of this')
-    raise TypeError(f"'{kind.__name__}' object is not callable")
+    raise TypeError(f"'{_called(kind)}' object is not callable")
 
-# %% ../nbs/interpreter.ipynb #667886fa
+# %% ../nbs/interpreter.ipynb #c6dcebae
 def _call_function(m, f, args, kw):
     m.steps += 1
     if m.steps > m.limit: m.pay(0)
@@ -790,6 +824,7 @@ def _words(names): # 'a', 'b', and 'c'
     names = [f"'{n}'" for n in names]
     return ' and '.join(names) if len(names) < 3 else ', '.join(names[:-1]) + f', and {names[-1]}'
 
+# %% ../nbs/interpreter.ipynb #82135d5b
 def _arguments(f, args, kw): # the variables of a call, by CPython's rules and with its messages
     a, who = f.node.args, f.scope.name
     alone, kwonly = [x.arg for x in a.posonlyargs], [x.arg for x in a.kwonlyargs]
@@ -816,7 +851,7 @@ def _arguments(f, args, kw): # the variables of a call, by CPython's rules and w
         for k in some: vars.setdefault(k, defaults.get(k)) if k not in vars else None
     return vars
 
-# %% ../nbs/interpreter.ipynb #44fddb21
+# %% ../nbs/interpreter.ipynb #76c69a9d
 def _make_function(m, node):
     m.steps += 1
     m.hold(600)
@@ -846,9 +881,10 @@ def _find_type(m, name):
     v = m.vars[name] if name in m.vars else _find(m, name)
     return v.__class__ is _Known and (v.type is not None or v.name == 'typing')
 
+# %% ../nbs/interpreter.ipynb #5d4de4aa
 _EVAL |= {ast.Attribute: _attribute, ast.Call: _call_node, ast.Lambda: _make_function}
 
-# %% ../nbs/interpreter.ipynb #52e3336a
+# %% ../nbs/interpreter.ipynb #4335282f
 def _loops(m, node, frame, source): # the loops of a comprehension, as a generator that stands still where an element is due
     todo = [iter(source)]
     generators = node.generators
@@ -875,6 +911,7 @@ def _enter(m, node): # the frame of a comprehension, and what its first loop run
     source = _iterate(m, _EVAL[first.__class__](m, first))
     return _Frame({}, m.scopes[node], m.frame), source
 
+# %% ../nbs/interpreter.ipynb #db5cec06
 def _comprehension(m, node):
     m.steps += 1
     inner, source = _enter(m, node)
@@ -928,7 +965,7 @@ def _elements(m, node, inner, source):
 
 _EVAL |= {ast.ListComp: _comprehension, ast.SetComp: _comprehension, ast.DictComp: _comprehension, ast.GeneratorExp: _generate}
 
-# %% ../nbs/interpreter.ipynb #8b4d49a7
+# %% ../nbs/interpreter.ipynb #6b9dc6f5
 _BREAK, _CONTINUE, _RETURN = 'break', 'continue', 'return' # what a statement gives back; None: go on
 
 def _block(m, body):
@@ -955,6 +992,7 @@ def _credit(m, old): # the value that a name had is given back, if nothing but t
     else: return
     if size > 512 and sys.getrefcount(old) <= 4: m.memory -= size
 
+# %% ../nbs/interpreter.ipynb #92fc8671
 def _assign(m, target, v):
     kind = target.__class__
     if kind is ast.Name: _bind(m, m.frame, target.id, v)
@@ -969,14 +1007,14 @@ def _assignment(m, node):
         if target.__class__ is ast.Name and m.memory < 1 << 20 and not m.frame.scope.declared: m.vars[target.id] = v
         else: _assign(m, target, v)
 
-# %% ../nbs/interpreter.ipynb #b9440578
+# %% ../nbs/interpreter.ipynb #d8a72d34
 def _unpack(m, targets, v):
     star = next((i for i, t in enumerate(targets) if t.__class__ is ast.Starred), None)
     kind, n = v.__class__, len(targets)
     if kind is tuple or kind is list: items = v
     elif kind is _Lazy and star is None: items = list(itertools.islice(v.source, n + 1))
     elif kind in _ORDERED or kind in (set, frozenset, _Lazy): items = _listed(m, v)
-    elif kind in _PLAIN: raise TypeError(f'cannot unpack non-iterable {kind.__name__} object')
+    elif kind in _PLAIN: raise TypeError(f'cannot unpack non-iterable {_called(kind)} object')
     else: raise Unsupported('taking this apart')
     if star is None:
         if len(items) > n: raise ValueError(_TOO_MANY(n, v, len(items)))
@@ -997,6 +1035,7 @@ def _set_item(m, target, v):
     i = _EVAL[target.slice.__class__](m, target.slice)
     _put(m, owner, i, v)
 
+# %% ../nbs/interpreter.ipynb #053aa153
 def _put(m, owner, i, v):
     kind = owner.__class__
     if kind in _MAPPINGS: _key(m, owner, i); m.hold(160 + _size(v) + _size(i))
@@ -1007,10 +1046,10 @@ def _put(m, owner, i, v):
     elif kind is list or kind is deque:
         if i.__class__ in _OPAQUE: raise Unsupported('this index')
         m.hold(_size(v)); m.pay(len(owner) >> 6 if kind is deque else 0)
-    else: _no_index(owner, kind, 'does not support item assignment')
+    else: _check_index(kind)
     owner[i] = v
 
-# %% ../nbs/interpreter.ipynb #eb707197
+# %% ../nbs/interpreter.ipynb #1663558c
 def _augmented(m, node):
     m.steps += 1
     target, op = node.target, node.op.__class__
@@ -1039,6 +1078,7 @@ def _annotated(m, node):
     elif node.target.__class__ is not ast.Name: raise Unsupported('this annotation')
     if m.frame.outer is None: _annotation(m, node.annotation)
 
+# %% ../nbs/interpreter.ipynb #66781a16
 def _delete(m, node):
     m.steps += 1
     for t in node.targets:
@@ -1059,10 +1099,10 @@ def _delete_item(m, t):
         if i.__class__ is slice: _check_slice(i)
         elif i.__class__ in _OPAQUE: raise Unsupported('this index')
         m.pay(len(owner) >> 6)
-    else: _no_index(owner, owner.__class__, "doesn't support item deletion")
+    else: _check_index(owner.__class__)
     del owner[i]
 
-# %% ../nbs/interpreter.ipynb #a69cd983
+# %% ../nbs/interpreter.ipynb #6ed67e9f
 def _expression(m, node):
     m.steps += 1
     _EVAL[node.value.__class__](m, node.value)
@@ -1086,6 +1126,7 @@ def _while(m, node):
         if signal is _BREAK: return None
         if signal is _RETURN: return signal
 
+# %% ../nbs/interpreter.ipynb #13fdcff8
 def _for(m, node):
     m.steps += 1
     target = node.target
@@ -1108,7 +1149,7 @@ _EXEC |= {ast.Assign: _assignment, ast.AugAssign: _augmented, ast.AnnAssign: _an
           ast.Return: _return, ast.If: _if, ast.While: _while, ast.For: _for, ast.Pass: _nothing, ast.Break: _break,
           ast.Continue: _continue, ast.FunctionDef: _define, ast.Global: _nothing, ast.Nonlocal: _nothing}
 
-# %% ../nbs/interpreter.ipynb #c1cf6439
+# %% ../nbs/interpreter.ipynb #13cb6e4d
 _ENDS = (Unsupported, Stopped, Failed, RecursionError, MemoryError) # no program catches these
 
 def _try(m, node):
@@ -1128,6 +1169,7 @@ def _try(m, node):
     m.value = held
     return signal
 
+# %% ../nbs/interpreter.ipynb #03f00baa
 def _guarded(m, node):
     if not node.handlers:
         signal = _block(m, node.body)
@@ -1146,7 +1188,7 @@ def _guarded(m, node):
         raise error
     finally: error = None
 
-# %% ../nbs/interpreter.ipynb #e6a3de1f
+# %% ../nbs/interpreter.ipynb #53b219ac
 def _strip(error): # note the line of an exception, and drop the frames that it holds
     _line(error)
     _check_message(error)
@@ -1168,6 +1210,7 @@ def _handle(m, h, error):
         m.caught = before
         if h.name: (m.globals if m.frame.scope.declared.get(h.name) == 'global' else m.vars).pop(h.name, None)
 
+# %% ../nbs/interpreter.ipynb #8b486b30
 def _raise(m, node):
     m.steps += 1
     if node.exc is None:
@@ -1193,6 +1236,7 @@ def _import(m, node):
         if a.name == 'decimal': _own_context(m)
         _bind(m, m.frame, a.asname or a.name, module)
 
+# %% ../nbs/interpreter.ipynb #c0c56b8d
 def _import_from(m, node):
     m.steps += 1
     members = _MODULES[node.module].members
@@ -1211,7 +1255,7 @@ def _own_context(m): # decimals are computed by the default rules, whatever was 
 
 _EXEC |= {ast.Try: _try, ast.Raise: _raise, ast.Assert: _assert, ast.Import: _import, ast.ImportFrom: _import_from}
 
-# %% ../nbs/interpreter.ipynb #63934e7e
+# %% ../nbs/interpreter.ipynb #4911d1bb
 _BUILTINS, _METHODS, _FIELDS = {}, {}, {}
 
 def _offer(names, least=0, most=0, keywords='', table=_BUILTINS): # a function of ours under the names of Python's
@@ -1223,6 +1267,7 @@ def _offer(names, least=0, most=0, keywords='', table=_BUILTINS): # a function o
         return run
     return keep
 
+# %% ../nbs/interpreter.ipynb #c330f053
 def _native(native, fresh=True, order=True, owner=True): # a function of Python's: its arguments are made ready and paid, its result is checked
     exact = native in (int, float, round)
     def call(m, args, kw):
@@ -1253,7 +1298,7 @@ def _taken(m, v): # what came back: paid, and of a type that is known
     elif kind not in _PLAIN and kind not in _SYMBOLIC: raise Unsupported(f'a {kind.__name__}')
     return v
 
-# %% ../nbs/interpreter.ipynb #bf74a5e3
+# %% ../nbs/interpreter.ipynb #b86c2817
 @_offer('print', 0, 1_000, 'sep end flush')
 def _print(m, args, kw):
     sep, end = kw.get('sep'), kw.get('end')
@@ -1269,6 +1314,7 @@ def _write(m, text):
     if m.room < 0: raise Stopped('too_large', 'it printed more than its limit')
     m.text.append(text)
 
+# %% ../nbs/interpreter.ipynb #481336ff
 @_offer('sum', 1, 2, 'start')
 def _sum(m, args, kw):
     total = args[1] if len(args) > 1 else kw.get('start', 0)
@@ -1293,6 +1339,7 @@ def _keyed(m, key, items): # what a list is ordered by
     if kinds & _OPAQUE or kinds & _SYMBOLIC and not kinds <= _EXACT: raise Unsupported('an order of these')
     return keys
 
+# %% ../nbs/interpreter.ipynb #25dc9b55
 def _extreme(native):
     def call(m, args, kw):
         items = args if len(args) > 1 else args[0] if args[0].__class__ in (list, tuple, range) else _ordered(m, args[0], kw.get('key'))
@@ -1314,7 +1361,7 @@ def _ordered(m, items, key): # the elements; of a set in any order where that ca
 
 for _f in (min, max): _offer(_f.__name__, 1, 1_000, 'key default')(_extreme(_f))
 
-# %% ../nbs/interpreter.ipynb #6511d18f
+# %% ../nbs/interpreter.ipynb #ca83ae46
 def _sort(m, items, kw):
     keys, flip = _keyed(m, kw.get('key'), items), kw.get('reverse', False)
     m.pay(len(items) * len(items).bit_length() >> 3)
@@ -1345,6 +1392,7 @@ def _pow(m, args, kw):
     m.pay((abs(power).bit_length() + 1) * ((bits >> 6) ** 2 >> 9) + ((base.bit_length() >> 6) * (bits >> 6) >> 10) + (bits * bits >> 12))
     return pow(base, power, modulus)
 
+# %% ../nbs/interpreter.ipynb #0b221af8
 @_offer('divmod', 2, 2)
 def _divmod(m, args, kw):
     if not set(map(type, args)) <= _NUMBERS: raise Unsupported('divmod of these')
@@ -1363,7 +1411,7 @@ def _abs(m, args, kw):
     if v.__class__ in _OPAQUE or v.__class__ in _SYMBOLIC: raise Unsupported('abs of this')
     return abs(v)
 
-# %% ../nbs/interpreter.ipynb #98081ea4
+# %% ../nbs/interpreter.ipynb #1178b1c1
 @_offer('isinstance', 2, 2)
 def _isinstance(m, args, kw):
     v, kinds = args[0], args[1] if args[1].__class__ is tuple else (args[1],)
@@ -1391,6 +1439,7 @@ def _enumerate(m, args, kw):
     if start.__class__ is not int: raise Unsupported('enumerate called like this')
     return _lazy(m, 'enumerate', enumerate(_source(m, args[0]), start))
 
+# %% ../nbs/interpreter.ipynb #94e4e106
 @_offer('zip', 0, 100, 'strict')
 def _zip(m, args, kw):
     if kw.get('strict', False).__class__ is not bool: raise Unsupported('zip called like this')
@@ -1417,6 +1466,7 @@ def _any(m, args, kw):
         if v: return True
     return False
 
+# %% ../nbs/interpreter.ipynb #73584341
 @_offer('all', 1, 1)
 def _all(m, args, kw):
     for v in _every(m, args[0]):
@@ -1429,7 +1479,7 @@ def _every(m, items):
     m.pay(len(_iterate(m, items)) >> 3)
     return items
 
-# %% ../nbs/interpreter.ipynb #b1a8615b
+# %% ../nbs/interpreter.ipynb #9d33f824
 def _type(name, kind, call, **members): _BUILTINS[name] = _Known(name, call, kind, members)
 
 def _make_list(m, args, kw):
@@ -1453,6 +1503,7 @@ def _make_dict(m, args, kw):
     made.update(kw)
     return made
 
+# %% ../nbs/interpreter.ipynb #592006c0
 def _update(m, args, kw): # `dict.update`
     owner, *others = args
     for other in others:
@@ -1479,7 +1530,7 @@ def _type_of(m, args, kw):
         if known.type is args[0].__class__: return known
     raise Unsupported('the type of this')
 
-# %% ../nbs/interpreter.ipynb #dacdb61c
+# %% ../nbs/interpreter.ipynb #8353c8ea
 for _name_, _kind in dict(int=int, float=float, bool=bool, complex=complex).items(): _type(_name_, _kind, _native(_kind))
 _type('str', str, _make_str)
 _type('list', list, _make_list)
@@ -1493,7 +1544,6 @@ _offer('round', 1, 2, 'ndigits')(_round)
 _offer('repr', 1, 1)(lambda m, args, kw: _text(m, args[0], 'r'))
 _offer('format', 1, 2)(lambda m, args, kw: _format(m, args[0], args[1] if len(args) > 1 else ''))
 del _BUILTINS['callable']
-_BUILTINS['Ellipsis'] = ...
 
 def _error(kind): # an exception's type, which makes exceptions
     def call(m, args, kw):
@@ -1507,7 +1557,7 @@ for _kind in (Exception, ValueError, TypeError, ZeroDivisionError, ArithmeticErr
               StopIteration, RecursionError, ImportError, BaseException, EOFError, MemoryError):
     _type(_kind.__name__, _kind, _error(_kind) if _kind not in (StopIteration, RecursionError, MemoryError, BaseException, ImportError, NameError, UnboundLocalError, AttributeError) else None)
 
-# %% ../nbs/interpreter.ipynb #e3a9768f
+# %% ../nbs/interpreter.ipynb #3da58f9b
 def _methods(kind, fresh='', found='', weighed=True, **own): # methods of one type: results that are new, elements that were there, ours
     table = _METHODS.setdefault(kind, {})
     for name in fresh.split(): table[name] = _native(getattr(kind, name))
@@ -1534,6 +1584,7 @@ def _extend(m, args, kw):
     if items.__class__ is not _Lazy: return owner.extend(_listed(m, items))
     for v in items.source: m.hold(56); owner.append(v) # one by one, since it may be iterating over itself
 
+# %% ../nbs/interpreter.ipynb #1bd5427c
 def _insert(m, args, kw):
     m.pay(len(args[0]) >> 6); m.hold(48)
     if any(a.__class__ in _OPAQUE for a in args[1:2]): raise Unsupported('this index')
@@ -1556,7 +1607,7 @@ _methods(deque, '', 'popleft', appendleft=lambda m, args, kw: (m.hold(48 + _size
          extendleft=lambda m, args, kw: args[0].extendleft(_listed(m, args[1])), rotate=_native(deque.rotate))
 _methods(tuple, 'count index')
 
-# %% ../nbs/interpreter.ipynb #1391276b
+# %% ../nbs/interpreter.ipynb #e1142e5b
 def _takes(least, most, run, keywords=''): # a method of ours, with the number of its arguments
     def call(m, args, kw):
         if not least < len(args) <= most + 1 or kw.keys() - set(keywords.split()): raise Unsupported('a method called like this')
@@ -1580,6 +1631,7 @@ def _set_method(native):
         return native(*args, **kw)
     return call
 
+# %% ../nbs/interpreter.ipynb #a396eb2c
 for _kind in (dict, Counter, OrderedDict, _Default):
     _methods(_kind, '', 'get pop popitem keys values items clear', setdefault=_takes(1, 2, _set_default))
     if _kind is not Counter: _METHODS[_kind]['update'] = _takes(0, 1, _update, ' '.join('abcdefghijklmnopqrstuvwxyz'))
@@ -1597,7 +1649,7 @@ _methods(list, append=_takes(1, 1, _append), extend=_takes(1, 1, _extend), inser
 for _name_, _run in dict(append=_append, extend=_extend, insert=_insert).items(): _METHODS[deque][_name_] = _takes(1, 2, _run)
 for _name_ in ('appendleft', 'extendleft'): _METHODS[deque][_name_] = _takes(1, 1, _METHODS[deque][_name_])
 
-# %% ../nbs/interpreter.ipynb #0a52e420
+# %% ../nbs/interpreter.ipynb #148064a2
 def _pad(native): # center, ljust, rjust, zfill
     def call(m, args, kw):
         if len(args) > 1 and args[1].__class__ is int: m.hold(max(0, args[1]) * 4)
@@ -1605,12 +1657,22 @@ def _pad(native): # center, ljust, rjust, zfill
     return call
 
 def _join(m, args, kw):
+    if args[1].__class__ in _PLAIN - _ITERABLE: raise TypeError('can only join an iterable')
     items = args[1] if args[1].__class__ in (list, tuple) else _listed(m, args[1])
     m.pay(len(items) >> 3)
     size = sum(len(s) for s in items if s.__class__ is str) + len(args[0]) * len(items)
     m.hold(4 * size if size > 64 else 0)
     if set(map(type, items)) & _OPAQUE: raise Unsupported('join of these')
     return args[0].join(items)
+
+def _split(native): # split, rsplit, splitlines
+    full = _native(native)
+    def call(m, args, kw):
+        sep = args[1] if len(args) > 1 else kw.get('sep')
+        pieces = args[0].count(sep) if sep.__class__ is str and sep else len(args[0]) // 2
+        if pieces > 100: m.hold(60 * pieces)
+        return full(m, args, kw)
+    return call
 
 def _replace(m, args, kw):
     if not set(map(type, args)) <= {str, int} or kw: raise Unsupported('replace called like this')
@@ -1621,6 +1683,7 @@ def _replace(m, args, kw):
 
 _SLOT = re.compile(r'\{\{|\}\}|\{([A-Za-z]\w*|\d{0,3})(?:!([rsa]))?(?::([^{}]*))?\}|[{}]')
 
+# %% ../nbs/interpreter.ipynb #b038bf27
 def _format_method(m, args, kw): # `'{} {x:.2f}'.format(…)`: names and numbers in the slots, and nothing else
     spec, *values = args
     parts, end, count = [], 0, 0
@@ -1640,14 +1703,13 @@ def _format_method(m, args, kw): # `'{} {x:.2f}'.format(…)`: names and numbers
             raise IndexError(f'Replacement index {int(name)} out of range for positional args tuple')
         v = values[int(name)] if name.isdigit() else kw[name]
         parts.append(_format(m, _text(m, v, how) if how else v, inner or ''))
-    text = ''.join([*parts, spec[end:]])
-    m.hold(len(text) * 4 if len(text) > 64 else 0)
-    return text
+    return _glue(m, [*parts, spec[end:]])
 
 _methods(str, 'capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric '
-         'isprintable isspace istitle isupper lower lstrip partition removeprefix removesuffix rfind rindex rpartition rsplit rstrip '
-         'split splitlines startswith strip swapcase title upper', join=_takes(1, 1, _join), replace=_takes(2, 3, _replace), format=_format_method,
-         **{name: _pad(getattr(str, name)) for name in ('center', 'ljust', 'rjust', 'zfill')})
+         'isprintable isspace istitle isupper lower lstrip partition removeprefix removesuffix rfind rindex rpartition rstrip '
+         'startswith strip swapcase title upper', join=_takes(1, 1, _join), replace=_takes(2, 3, _replace), format=_format_method,
+         **{name: _pad(getattr(str, name)) for name in ('center', 'ljust', 'rjust', 'zfill')},
+         **{name: _split(getattr(str, name)) for name in ('split', 'rsplit', 'splitlines')})
 
 # %% ../nbs/interpreter.ipynb #06ddab49
 for _kind in (int, bool): _methods(_kind, 'bit_length as_integer_ratio conjugate')
@@ -1668,7 +1730,7 @@ for _kind, _fields in {int: 'real imag numerator denominator', bool: 'real imag 
 _ALL_FIELDS = {kind: frozenset(dir(kind)) for kind in _PLAIN}
 _ALL_FIELDS[_Default] = frozenset(dir(dict)) | {'default_factory'}
 
-# %% ../nbs/interpreter.ipynb #bb4aae89
+# %% ../nbs/interpreter.ipynb #7c6590f7
 _TYPES = {} # the types that are imported
 
 def _kept(kind, call, **members):
@@ -1694,6 +1756,7 @@ _delta = _kept(datetime.timedelta, _native(datetime.timedelta))
 
 _EXPONENT = re.compile(r'[eE]\s*[-+]?[\d_]{4,}')
 
+# %% ../nbs/interpreter.ipynb #90802b4c
 def _make_number(kind): # Fraction and Decimal, from texts and numbers that can be written down
     native = _native(kind)
     def call(m, args, kw):
@@ -1706,7 +1769,7 @@ def _make_number(kind): # Fraction and Decimal, from texts and numbers that can 
 
 _fraction, _decimal = _kept(Fraction, _make_number(Fraction)), _kept(Decimal, _make_number(Decimal))
 
-# %% ../nbs/interpreter.ipynb #d0137ca6
+# %% ../nbs/interpreter.ipynb #4890fe4b
 def _big_int(bits): # a function of `math` whose result may be large: refused or paid by the size it would have
     def make(native):
         def call(m, args, kw):
@@ -1735,6 +1798,7 @@ def _prod(m, args, kw):
     for v in _listed(m, args[0]): m.pay(1); total = _operate(m, ast.Mult, total, v)
     return total
 
+# %% ../nbs/interpreter.ipynb #987b0dde
 def _rounded(native): # floor and ceil know symbolic numbers
     plain = _native(native)
     return lambda m, args, kw: _Exact(native(args[0])) if len(args) == 1 and args[0].__class__ is _Exact else plain(m, args, kw)
@@ -1753,7 +1817,7 @@ def _statistic(native):
 _STATISTICS = {name: _Known(name, _statistic(getattr(statistics, name))) for name in
                'mean fmean median median_low median_high mode multimode stdev pstdev variance pvariance harmonic_mean geometric_mean'.split()}
 
-# %% ../nbs/interpreter.ipynb #83771303
+# %% ../nbs/interpreter.ipynb #871b5747
 _ITERTOOLS = {}
 
 def _of_lists(name, native, least, most, keywords=''): # product, permutations and the like: over lists that are ready
@@ -1781,6 +1845,7 @@ def _repeat(m, args, kw):
     if args[1:] and args[1].__class__ is not int: raise Unsupported('repeat called like this')
     return _lazy(m, 'repeat', itertools.repeat(*args))
 
+# %% ../nbs/interpreter.ipynb #874e1fa7
 _offer('chain', 0, 100, '', _ITERTOOLS)(lambda m, args, kw: _lazy(m, 'chain', (v for a in args for v in _source(m, a))))
 _ITERTOOLS['chain'].members['from_iterable'] = _Known('from_iterable', _takes(0, 0,
     lambda m, args, kw: _lazy(m, 'chain', (v for a in _source(m, args[0]) for v in _source(m, a)))))
@@ -1805,16 +1870,18 @@ def _accumulate(m, args, kw):
     step = (lambda a, b: _operate(m, ast.Add, a, b)) if f is None else (lambda a, b: _back(m, f, [a, b]))
     return _lazy(m, 'accumulate', itertools.accumulate(_source(m, args[0]), step, **kw))
 
+# %% ../nbs/interpreter.ipynb #52de7e1d
 _FUNCTOOLS = {}
 @_offer('reduce', 2, 3, '', _FUNCTOOLS)
 def _reduce(m, args, kw):
+    if args[1].__class__ in _PLAIN - _ITERABLE: raise TypeError('reduce() arg 2 must support iteration')
     source = iter(_iterate(m, args[1]))
     total = args[2] if len(args) > 2 else next(source, _NONE)
     if total is _NONE: raise TypeError('reduce() of empty iterable with no initial value')
     for v in source: m.pay(1); total = _call(m, args[0], [total, v], {})
     return total
 
-# %% ../nbs/interpreter.ipynb #769d859a
+# %% ../nbs/interpreter.ipynb #6b35b2e7
 def _operator(op): return lambda m, args, kw: _operate(m, op, *args)
 
 _OPERATORS = {}
@@ -1823,7 +1890,7 @@ for _name_, _op in dict(add=ast.Add, sub=ast.Sub, mul=ast.Mult, truediv=ast.Div,
 
 def _make_counter(m, args, kw):
     if kw or len(args) > 1: raise Unsupported('a Counter made like this')
-    items = args[0] if args and args[0].__class__ in _MAPPINGS else _listed(m, args[0]) if args else []
+    items = [] if not args or args[0] is None else args[0] if args[0].__class__ in _MAPPINGS else _listed(m, args[0])
     _keys(m, items); m.hold(300 + 160 * len(items))
     return Counter(items)
 
@@ -1843,10 +1910,11 @@ def _make_default(m, args, kw):
     made.factory = args[0] if args else None
     return made
 
+# %% ../nbs/interpreter.ipynb #c7d7e6fc
 _COLLECTIONS = {'Counter': _kept(Counter, _make_counter), 'deque': _kept(deque, _make_deque), 'OrderedDict': _kept(OrderedDict, _make_ordered),
                 'defaultdict': _kept(_Default, _make_default)}
 
-# %% ../nbs/interpreter.ipynb #923a9b06
+# %% ../nbs/interpreter.ipynb #11faaef9
 class _Exact(Fraction): # a number as sympy's Integer and Rational are
     __slots__ = ()
     def __repr__(self): return Fraction.__str__(self)
@@ -1874,6 +1942,7 @@ _EXACT = frozenset((int, _Exact))
 def _weigh_symbol(v, show):
     if v.__class__ in (_Equation, _Solution) or v.__class__ is _Symbolic and show and not v.name(): raise Unsupported('the text of symbols')
 
+# %% ../nbs/interpreter.ipynb #94b09da5
 def _linear(v): # any operand as (terms, rest)
     if v.__class__ is _Symbolic: return v.terms, v.rest
     if v.__class__ not in _EXACT or max(abs(v.numerator), v.denominator) >> 1_000: raise Unsupported('this with symbols')
@@ -1909,7 +1978,7 @@ def _eliminate(row, pivot, x):
     terms = {k: row[0].get(k, 0) - factor * pivot[0].get(k, 0) for k in row[0] | pivot[0]}
     return {k: v for k, v in terms.items() if v}, row[1] - factor * pivot[1]
 
-# %% ../nbs/interpreter.ipynb #df545e33
+# %% ../nbs/interpreter.ipynb #352c8c95
 _SYMPY = {}
 
 @_offer('symbols Symbol', 1, 1, '', _SYMPY)
@@ -1929,6 +1998,7 @@ def _equal(m, args, kw):
     if difference.__class__ is not _Symbolic: raise Unsupported('an equation without symbols')
     return _Equation(difference)
 
+# %% ../nbs/interpreter.ipynb #ac56773f
 @_offer('solve', 1, 20, 'dict', _SYMPY)
 def _solve(m, args, kw):
     several = args[0].__class__ in (list, tuple)
@@ -1960,7 +2030,7 @@ _MODULES = {name: _Module(name, members) for name, members in {
     'collections': _COLLECTIONS, 'time': {'sleep': _Known('sleep', _nap)}, 'typing': _typing}.items()}
 _OPAQUE = frozenset(_OPAQUE)
 
-# %% ../nbs/interpreter.ipynb #319c7fdc
+# %% ../nbs/interpreter.ipynb #5bf51634
 _raising = [0, 0, threading.Lock()] # runs under way, the limit before them, and a lock for the two
 _FRAMES = 60_000 # frames of this interpreter; of Python's own, they lie on the heap
 
@@ -1985,6 +2055,7 @@ def _line(error): # the line of the innermost node that was being evaluated
         line = getattr(frame.f_locals.get('node'), 'lineno', None)
         if line: error._line = line; return line
 
+# %% ../nbs/interpreter.ipynb #874c901c
 def _ending(m, error): # the exception that tells of an end
     kind = error.__class__
     line = _line(error)
@@ -2001,7 +2072,7 @@ def _ending(m, error): # the exception that tells of an end
     except Exception as e: return e if e.__class__ in (Unsupported, Stopped) else Unsupported('what this error would say' + where)
     return Failed(kind.__name__, f'{kind.__name__}: {said}{where}' if said else kind.__name__ + where)
 
-# %% ../nbs/interpreter.ipynb #ee2d1b68
+# %% ../nbs/interpreter.ipynb #369e0e68
 def interpret(
     tree: ast.Module, # what `ast.parse` made of the program
     fuel: Fuel = Fuel(), # what it may use up
@@ -2017,6 +2088,7 @@ def interpret(
         if m.context: decimal.setcontext(m.context)
     raise ending
 
+# %% ../nbs/interpreter.ipynb #1093c3e3
 def _run(m, tree, then):
     scope = _Scope('', None, 'module')
     _survey(m, scope, tree.body)

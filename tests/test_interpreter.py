@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mtd.core import same_answer
 from mtd.interpreter import Failed, Fuel, Ran, Stopped, Unsupported, interpret
 
 # What is compared: names, the last value, what was printed, and how an uncaught error reads
@@ -680,3 +681,934 @@ deque().pop()
 from datetime import datetime
 datetime.strptime('x', '%Y')
 '''.strip('\n').split('\n---\n')
+
+# Programs from a grammar of ours: mostly wrong ones, since each statement's error is caught and shown
+
+class Grammar:
+    def __init__(self, rng): self.rng, self.fresh = rng, 0
+    def pick(self, *options): return self.rng.choice(options)
+    def name(self): return self.rng.choice('abcdefg')
+    def literal(self):
+        return self.pick('0', '1', '2', '-3', '7', '10', '255', '0.5', '2.0', '-1.5', '1e3', "''", "'a'", "'abc'", "'3'", "'x y'", 'True', 'False',
+                         'None', '[]', '[1, 2, 3]', "['b', 'a']", '(1, 2)', '()', '{}', "{'a': 1}", '{1: 2, 3: 4}', '{1, 2}', 'set()', '[[1, 2], [3, 4]]',
+                         '10 ** 20', 'Fraction(1, 3)', "Decimal('1.5')", 'range(4)', 'range(5, 0, -2)', '2j', 'date(2024, 2, 29)', 'timedelta(days=3)',
+                         "Counter('aab')", 'deque([1, 2])', 'frozenset([3])', "[(1, 'a'), (2, 'b')]", "float('inf')")
+    def expr(self, depth=3):
+        if depth == 0 or self.rng.random() < .15: return self.literal() if self.rng.random() < .5 else self.name()
+        e = lambda: self.expr(depth - 1)
+        form = self.rng.randrange(24)
+        if form < 5: return f"({e()} {self.pick('+', '-', '*', '/', '//', '%', '+', '-', '&', '|', '^')} {e()})"
+        if form == 5: return f"({e()} ** {self.pick('0', '1', '2', '3', '-1', '0.5')})"
+        if form == 6: return f"({self.pick('-', '+', '~', 'not ')}{e()})"
+        if form == 7: return f"({e()} {self.pick('==', '!=', '<', '<=', '>', '>=', 'in', 'not in')} {e()})"
+        if form == 8: return f"({e()} < {e()} <= {e()})"
+        if form == 9: return f"({e()} {self.pick('and', 'or')} {e()})"
+        if form == 10: return f"({e()} if {e()} else {e()})"
+        if form == 11: return f"({e()})[{self.pick(e(), e(), '0', '-1', ':2', '::-1', '1:', '1:3:2')}]"
+        if form == 12: return self.pick(f'[{e()}, {e()}]', f'({e()}, {e()})', f'{{{e()}: {e()}}}', f'{{{e()}, {e()}}}', f'[*{e()}, {e()}]', f'(*{e()},)')
+        if form == 13: return self.comprehension(depth)
+        if form < 17: return self.call(e)
+        if form < 20: return self.method(e)
+        if form == 20: return f"f'{{{self.name()}{self.pick('', '!r', '!s')}{self.pick('', ':', ':>5', ':.2f', ':d', ':,', ':05', ':^7', ':x', ':.1%', ':e', ':+', ':.3')}}}|'"
+        if form == 21: return f"({self.pick(repr('%s|%d'), repr('%.2f'), repr('%5s'), repr('%x'))} % {e()})"
+        if form == 22: return f"(lambda x, y={e()}: {self.pick('x + y', '(x, y)', 'y', 'x[0]')})({self.pick('', e(), e() + ', ' + e())})"
+        return f"({self.name()} := {e()})"
+    def comprehension(self, depth):
+        e, x, y = self.expr(depth - 1), self.name(), self.name()
+        loops = f'for {x} in {self.expr(depth - 1)}' + self.pick('', f' if {self.expr(1)}', f' for {y} in {self.expr(1)}')
+        if ':=' in loops: loops = f'for {x} in {self.literal()}'
+        e = e.replace(':=', '==')
+        return self.pick(f'[{e} {loops}]', f'{{{e} {loops}}}', f'{{{x}: {e} {loops}}}', f'sum({e} {loops})', f'list({e} {loops})', f'max(({e} {loops}), default=0)',
+                         f'sorted({e} {loops})', f'any({e} {loops})', f"','.join({e} {loops})", f'dict(({x}, {e}) {loops})', f'next(({e} {loops}), None)', f'tuple({e} {loops})')
+    def call(self, e):
+        one = self.pick('abs', 'len', 'int', 'float', 'str', 'bool', 'list', 'tuple', 'set', 'sum', 'max', 'min', 'sorted', 'round', 'repr', 'any', 'all', 'dict',
+                        'math.sqrt', 'math.floor', 'math.ceil', 'math.factorial', 'ord', 'chr', 'bin', 'Fraction', 'Decimal', 'Counter', 'range', 'complex', 'math.prod',
+                        'statistics.mean', 'statistics.median', 'frozenset', 'iter', 'type', 'deque', 'hex', 'math.log', 'statistics.mode', 'math.isqrt', 'math.trunc', 'callable')
+        two = self.pick('divmod', 'min', 'max', 'round', 'pow', 'int', 'sum', 'isinstance', 'math.gcd', 'math.pow', 'math.comb', 'math.log', 'range', 'date', 'format', 'Fraction', 'math.isclose', 'math.hypot')
+        if two == 'pow': return f"pow({e()}, {self.pick('2', '-1', '0', '3')}{self.pick('', ', 7')})"
+        return self.pick(f'{one}({e()})', f'{one}({e()})', f'{two}({e()}, {e()})', f'{one}()', f'list(map({one}, {e()}))', f'list(zip({e()}, {e()}))', f'list(enumerate({e()}))',
+                         f'list(reversed({e()}))', f'sorted({e()}, key={one}, reverse={self.pick(True, False)})', f'max({e()}, key={one})', f'list(filter({self.pick("None", one)}, {e()}))',
+                         f'isinstance({e()}, {self.pick("int", "str", "float", "(int, float)", "list", "bool", "dict")})', f'f({e()})', f'f({e()}, {e()})', f'f(y={e()})', f'f(*{e()})',
+                         f'list(accumulate({e()}))', f'reduce(lambda x, y: x + y, {e()})', f'list(combinations({e()}, 2))', f'list(product({e()}, repeat=2))', f'list(chain({e()}, {e()}))')
+    def method(self, e):
+        return f'({e()})' + self.pick('.upper()', '.split()', f'.join({e()})', f'.get({e()})', f'.get({e()}, {e()})', '.keys()', '.values()', '.items()', f'.index({e()})', f'.count({e()})',
+            '.copy()', '.strip()', f".replace('a', {e()})", f'.union({e()})', '.numerator', '.days', '.year', f'.append({e()})', '.pop()', f'.pop({e()})', f'.add({e()})',
+            '.most_common()', '.is_integer()', '.title()', f'.startswith({e()})', f'.find({e()})', '.isdigit()', f'.zfill({self.pick(3, 5)})', '.real', f".split({self.pick(repr(','), repr(' '), e())})",
+            '.weekday()', '.isoformat()', '.total_seconds()', f'.setdefault({e()}, {e()})', f'.update({e()})', f'.extend({e()})', '.sort()', '.reverse()', f'.insert(0, {e()})', f'.remove({e()})',
+            f'.intersection({e()})', f'.issubset({e()})', '.popleft()', f'.quantize({e()})', '.bit_length()', f'.ljust(5)', f".strftime('%d %B %Y')", '.bogus', f'.difference({e()})', '.lower()', '.popitem()', '.clear()')
+    def target(self): return self.pick(self.name(), self.name(), self.name(), f'{self.name()}[{self.expr(1)}]', f'{self.name()}, {self.name()}', f'{self.name()}, *{self.name()}', f'({self.name()}, {self.name()}), {self.name()}', f'{self.name()}[1:2]')
+    def statement(self, depth, loop=False, inside=False):
+        form, pad, e = self.rng.randrange(16), '    ' * depth, self.expr
+        body = lambda l=loop: self.block(depth + 1, l, inside)
+        if depth > 3 or form < 5: return f'{pad}{self.target()} = {e()}\n'
+        if form == 5: return f"{pad}{self.pick(self.name(), self.name() + '[0]')} {self.pick('+=', '-=', '*=', '/=', '//=', '%=', '|=')} {e(2)}\n"
+        if form == 6: return f'{pad}if {e()}:\n{body()}' + self.pick('', f'{pad}elif {e(1)}:\n{body()}', f'{pad}else:\n{body()}')
+        if form == 7: return f'{pad}for {self.pick(self.name(), self.name() + ", " + self.name())} in {self.pick(e(1), "range(3)", "[1, 2]")}:\n{body(True)}' + self.pick('', f'{pad}else:\n{body()}')
+        if form == 8:
+            self.fresh += 1; n = f'n{self.fresh}'
+            return f'{pad}{n} = 0\n{pad}while {n} < 3:\n{pad}    {n} += 1\n{body(True)}'
+        if form == 9: return f'{pad}print({e()}, {e(1)}{self.pick("", ", sep=" + repr("-"), ", end=" + repr(";"))})\n'
+        if form == 10: return f"{pad}try:\n{body()}{pad}except {self.pick('ValueError', 'TypeError', '(KeyError, IndexError)', 'ZeroDivisionError', 'Exception', 'LookupError')} as err:\n{pad}    print(type(1) == int, err, repr(err))\n{self.pick('', pad + 'else:' + chr(10) + body(), pad + 'finally:' + chr(10) + body())}"
+        if form == 11: return f"{pad}{self.pick('break', 'continue')}\n" if loop else f'{pad}del {self.name()}\n'
+        if form == 12: return f"{pad}raise {self.pick('ValueError', 'KeyError', 'RuntimeError')}({e(1)})\n" if self.rng.random() < .3 else f'{pad}assert {e()}\n'
+        if form == 13 and not inside:
+            self.fresh += 1
+            return f"{pad}def h{self.fresh}({self.pick('', 'a', 'a, b=2', '*a', 'a, *, b=1', '**a')}):\n{self.pick('', pad + '    global c' + chr(10))}{self.block(depth + 1, False, True)}{pad}    return {e()}\n{pad}{self.name()} = h{self.fresh}({self.pick('', e(1), e(1) + ', ' + e(1), 'b=' + e(1))})\n"
+        if form == 14 and inside: return f'{pad}return {e()}\n'
+        return f'{pad}{e()}\n'
+    def block(self, depth, loop=False, inside=False): return ''.join(self.statement(depth, loop, inside) for _ in range(self.rng.randrange(1, 3)))
+    def program(self):
+        start = ('import math, statistics\nfrom fractions import Fraction\nfrom decimal import Decimal\nfrom datetime import date, timedelta\nfrom collections import Counter, deque\n'
+                 'from functools import reduce\nfrom itertools import accumulate, combinations, product, chain\ndef f(x, y=1): return [x, y]\n')
+        start += ''.join(f'{n} = {self.literal()}\n' for n in 'abcdef')
+        for _ in range(self.rng.randrange(3, 8)):
+            s = self.statement(1)
+            start += s[4:].replace('\n    ', '\n') if self.rng.random() < .1 else f"try:\n{s}except Exception as err: print('!', err)\n"
+        return start
+
+def test_same_as_cpython(cpython): assert not disagreements(cpython, SAME + FAILING)
+
+def test_real_programs(cpython):
+    folder = os.environ.get('MTD_DATA')
+    path = Path(folder or 'nowhere')/'teacher'/'gpt35_pot_svamp_train.jsonl'
+    if not path.is_file(): pytest.skip('MTD_DATA names no folder with teacher/gpt35_pot_svamp_train.jsonl')
+    texts = [json.loads(line)['completion'] + '\nans = solution()\n' for line in path.open()]
+    assert len(texts) == 2_987 and not disagreements(cpython, texts)
+
+# The lab's programs, and random ones
+
+def test_lab_programs():
+    from mtd.lab import lab_stories
+    from mtd.lab_teacher import read_story, write_program
+    for s in lab_stories('train', 300):
+        for text in (s.gold['pot'], write_program(read_story(s.problem.question))):
+            assert same_answer(Fraction(str(interpret(ast.parse(text)).names['ans'])), s.problem.answer)
+
+FUZZ = int(os.environ.get('MTD_FUZZ', 2_000))
+
+def _programs(): # hypothesis draws the random choices, so that it can shrink them
+    from hypothesis import strategies as st
+    return st.randoms(use_true_random=False).map(lambda rng: Grammar(rng).program())
+
+def test_random_programs(cpython):
+    from hypothesis import HealthCheck, given, settings
+    seen = {'ran': 0, 'failed': 0, 'unsupported': 0, 'stopped': 0}
+    @settings(max_examples=FUZZ, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(_programs())
+    def check(text):
+        try: mine = ours(text)
+        except SyntaxError: return
+        seen[mine[0]] += 1
+        assert mine[0] in ('unsupported', 'stopped') or not differs(text, mine, cpython.run(text))
+    check()
+    assert seen['ran'] > 10 * (seen['unsupported'] + seen['stopped']) ** 0.5, seen
+
+def _mutated(rng, text): # cut, swap, repeat and insert: mostly no Python any more
+    for _ in range(rng.randrange(1, 6)):
+        i, j = sorted(rng.randrange(len(text) + 1) for _ in range(2))
+        piece = rng.choice(['', text[i:j] * 2, rng.choice('()[]{}:,.*="\'\\\n\t@#%~'), rng.choice(['__class__', 'lambda', ' if 1 else ', '9**9**9', '*', 'ｘ', 'yield', 'await', '\0', '\ud800', 'nonlocal', 'del x', 'import os', 'return', '{0.a}', '1e999', '[x for x in x]'])])
+        text = text[:i] + piece + text[i if rng.random() < .5 else j:]
+        if len(text) > 20_000: text = text[:20_000]
+    return text
+
+def test_mutated_programs_raise_nothing_else():
+    rng, parsed = random.Random(3), 0
+    for _ in range(FUZZ):
+        text = _mutated(rng, rng.choice(SAME + FAILING))
+        try: tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError): continue
+        parsed += 1
+        try: assert isinstance(interpret(tree, Fuel(steps=50_000)), Ran)
+        except (Unsupported, Stopped, Failed) as e: assert len(str(e)) < 500
+    assert parsed > FUZZ / 20
+
+# Programs that want out, and programs that want everything
+
+ESCAPES = r"""
+().__class__
+---
+x = ().__class__.__base__.__subclasses__()
+---
+(lambda: 0).__globals__
+---
+open('/etc/passwd')
+---
+ｏｐｅｎ('/etc/passwd')
+---
+x = [].ａppend.__self__
+---
+__import__('os').system('id')
+---
+__builtins__
+---
+__loader__
+---
+__spec__
+---
+eval('1')
+---
+exec('x = 1')
+---
+compile('1', 'a', 'eval')
+---
+getattr([], 'append')
+---
+setattr([], 'x', 1)
+---
+vars()
+---
+globals()
+---
+locals()
+---
+dir()
+---
+type('A', (), {})
+---
+type.mro(int)
+---
+object()
+---
+super()
+---
+breakpoint()
+---
+input()
+---
+exit()
+---
+quit()
+---
+help()
+---
+memoryview(b'')
+---
+bytearray(10)
+---
+import os
+---
+import sys
+---
+import subprocess
+---
+from os import environ
+---
+import os.path as p
+---
+from . import x
+---
+import builtins
+---
+import importlib
+---
+import ctypes
+---
+import socket
+---
+import pickle
+---
+import gc
+---
+import inspect
+---
+import random
+---
+import re
+---
+import numpy
+---
+import mtd
+---
+import ast
+---
+'{0.__class__}'.format(1)
+---
+'{0[0]}'.format([1])
+---
+'{a.b}'.format(a=1)
+---
+'{0.real}'.format(1)
+---
+'{:{}}'.format(1, 5)
+---
+'{!r:{x.__class__}}'.format(1, x=2)
+---
+'{}'.format_map({})
+---
+f'{(1).__class__}'
+---
+'%(a.__class__)s' % 1
+---
+str.format('{0.__class__}', 1)
+---
+list(map('{0.__class__}'.format, [1]))
+---
+class A: pass
+---
+@print
+def f(): pass
+---
+def f(): yield 1
+---
+async def f(): pass
+---
+with open('x') as f: pass
+---
+match 1:
+    case 1: pass
+---
+x = lambda: (yield)
+---
+try: 1 / 0
+except Exception as e: e.__traceback__
+---
+try: 1 / 0
+except Exception as e: e.tb_frame
+---
+try: 1 / 0
+except Exception as e: e.with_traceback(None)
+---
+def f(): pass
+f.__code__ = 1
+---
+def f(): pass
+f.x = 1
+---
+import math
+math.floor = lambda x: 0
+---
+import math
+del math.floor
+---
+import math
+math.__dict__
+---
+import math
+math.sys
+---
+import datetime
+datetime.sys
+---
+from collections import abc
+---
+from datetime import datetime_CAPI
+---
+import statistics
+statistics.random
+---
+import itertools
+itertools.__loader__
+---
+int.from_bytes
+---
+int.mro()
+---
+str.__subclasses__()
+---
+print.__self__
+---
+print(file=5)
+---
+print('x', file=open('y', 'w'))
+---
+(i for i in [1]).gi_frame
+---
+[].append.im_func
+---
+x = [i for i in ().__class__.__mro__]
+---
+hash('a')
+---
+id(5)
+---
+list({'a', 'b', 'c'})
+---
+print({'a', 'b'})
+---
+str({'a', 'b'})
+---
+f"{ {'a', 'b'} }"
+---
+[*{'a', 'b'}]
+---
+for x in {'a', 'b'}: pass
+---
+{'a', 'b'}.pop()
+---
+a, b = {'a', 'b'}
+---
+sorted({'aa', 'bb'}, key=len)
+---
+max({'aa', 'bb'}, key=len)
+---
+','.join({'a', 'b'})
+---
+dict.fromkeys({'a', 'b'})
+---
+str([{'a', 'b'}])
+---
+list({None, 1, 2})
+---
+list(set('abc') | {1})
+---
+next(iter({'a', 'b'}))
+---
+list(map(str, {'a', 'b'}))
+---
+'%s' % {'a', 'b'}
+---
+from collections import Counter
+Counter({'a', 'b'})
+---
+str(print)
+---
+print(len)
+---
+x = f'{(lambda: 1)}'
+---
+repr([lambda: 1])
+---
+'%s' % len
+---
+str(ValueError(len))
+---
+print(iter([1]))
+---
+{len: 1}.__class__
+---
+from decimal import getcontext
+---
+import decimal
+decimal.getcontext().prec = 5
+---
+import time
+time.time()
+---
+global __builtins__
+---
+def f():
+    global __builtins__
+    __builtins__ = 1
+---
+__name__.__class__
+---
+def __getattr__(x): return 1
+---
+def f(__x): return 1
+---
+lambda __a: 1
+---
+for __b in [1]: pass
+---
+(__c := 5)
+---
+import math as __builtins__
+---
+from math import floor as __d
+---
+try: 1 / 0
+except Exception as __e: pass
+---
+x = 5 if 0 else yield_ if 0 else (await_ := 1) if 0 else __import__
+---
+sum.__call__
+---
+b'abc'
+---
+x = 1 @ 2
+---
+x: __import__('os') = 5
+---
+def f(x: __import__('os')): pass
+---
+def f(x: open('y')): pass
+---
+from sympy import sympify
+---
+import sympy
+sympy.sympify('1')
+---
+import sympy
+sympy.parse_expr
+---
+from sympy import symbols
+symbols('x', cls=print)
+---
+from sympy import Symbol
+Symbol('__import__')
+---
+raise SystemExit
+---
+raise KeyboardInterrupt
+---
+raise GeneratorExit
+---
+import signal
+---
+import threading
+""".strip('\n').split('\n---\n')
+
+BOMBS = r"""
+x = 'a' * 10**6
+f'{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}{x}'
+---
+('{0}' * 2000).format('a' * 10**6)
+---
+('%s' * 200) % tuple(['a' * 10**6] * 200)
+---
+str(['a' * 10**6] * 300)
+---
+s = 'ab,' * (10**7)
+x = s.split(',')
+---
+s = 'ab\\n' * (10**7)
+x = s.splitlines()
+---
+n, x = 1 << 1000000, []
+while True: x.append(format(n, 'b'))
+---
+n, x = 1 << 1000000, []
+while True: x.append('%x' % n)
+---
+n, x = 1 << 1000000, []
+while True: x.append(bin(n))
+---
+x = []
+while True: x.append(1 << 1000000 + len(x))
+---
+x = []
+while True: x.append('a' * 64 + str(len(x)))
+---
+x = '\\0' * 10**7
+y = repr(x)
+---
+x = [1.1] * 8 * 10**6
+y = str(x)
+---
+ans = 9**9**9
+---
+ans = len('a' * 10**10)
+---
+x = []
+while True: x.append(x)
+---
+x = 'a'
+while True: x += x
+---
+x = [0]
+while True: x = x + x
+---
+ans = len({i: str(i) for i in range(10**8)})
+---
+ans = len(f'{1:>{10**9}}')
+---
+ans = f'{1:>1000000000}'
+---
+ans = len('%1000000000d' % 1)
+---
+ans = f'{1.5:.1000000000f}'
+---
+ans = '{:1000000000}'.format(1)
+---
+ans = 'a' * 40_000_000
+---
+x = []
+for i in range(10**5): x = [x]
+ans = x
+---
+x = []
+for i in range(10**5): x = [x]
+ans = str(x)
+---
+x = []
+for i in range(10**5): x = [x]
+y = []
+for i in range(10**5): y = [y]
+ans = x == y
+---
+x = ()
+for i in range(10**5): x = (x,)
+d = {x: 1}
+---
+x = {}
+for i in range(10**5): x = {1: x}
+---
+f = lambda: 0
+for i in range(10**5): f = lambda g=f: g()
+f()
+---
+g = iter([1])
+for i in range(10**5): g = (x for x in g)
+next(g)
+---
+g = iter([1])
+for i in range(10**5): g = map(abs, g)
+list(g)
+---
+g = [1]
+for i in range(10**5): g = zip(g)
+---
+while True: pass
+---
+x = 3
+while True: x = x * x
+---
+ans = sum(range(10**12))
+---
+import math
+ans = math.factorial(10**7)
+---
+import math
+ans = math.comb(10**7, 10**6)
+---
+import math
+ans = math.perm(10**7)
+---
+ans = pow(3, 10**7, 10**(10**6) + 1)
+---
+ans = pow(3, 1<<(1<<17), (1<<(1<<17))+1)
+---
+ans = max(range(10**12))
+---
+while True:
+    try:
+        while True: pass
+    except: pass
+---
+import time
+time.sleep(10**8)
+ans = "slept"
+---
+while True: print('x' * 1000)
+---
+print('x' * 60_000_000)
+---
+def f(): return f()
+ans = f()
+---
+f = lambda g: g(g)
+ans = f(f)
+---
+ans = int("9" * 10**6)
+---
+ans = str(10**10000)
+---
+ans = 1 << 10**9
+---
+ans = [0] * 10**9
+---
+ans = list(range(10**9))
+---
+ans = 'a'.zfill(10**9)
+---
+ans = 'a'.ljust(10**9)
+---
+ans = ('a'*10000).replace('a', 'b'*10000)
+---
+x = 'a'*10**6
+ans = x.join([x]*1000)
+---
+from decimal import Decimal
+ans = int(Decimal('1e999999999'))
+---
+from decimal import Decimal
+ans = Decimal('1e999999999') == 5
+---
+from decimal import Decimal
+ans = f"{Decimal('1e999999999'):f}"
+---
+from decimal import Decimal
+from fractions import Fraction
+ans = Fraction(Decimal('1e999999999'))
+---
+from fractions import Fraction
+ans = Fraction('1e999999999')
+---
+from fractions import Fraction
+x = Fraction(1, 3)
+while True: x = x * x + 1
+---
+import itertools
+ans = list(itertools.count())
+---
+import itertools
+ans = sum(itertools.repeat(1))
+---
+import itertools
+ans = 5 in itertools.cycle([1])
+---
+import itertools
+ans = list(itertools.product(range(1000), repeat=10))
+---
+import itertools
+ans = list(itertools.permutations(range(100)))
+---
+import itertools
+ans = len(list(itertools.combinations(range(300), 150)))
+---
+import itertools
+ans = next(itertools.islice(range(10**12), 10**11, None))
+---
+ans = 0.5 in range(10**12)
+---
+ans = sorted(range(10**7), key=lambda x: -x)
+---
+P = 2**61 - 1
+d = {}
+for i in range(10**6): d[i * P] = 1
+---
+P = 2**61 - 1
+d = set(i * P for i in range(10**5))
+---
+P = 2**61 - 1
+d = {(i * P,): 1 for i in range(10**5)}
+---
+x = [1]
+for i in range(60): x = [x, x]
+ans = x == x
+---
+x = [1]
+for i in range(60): x = [x, x]
+print(x)
+---
+x = [1]
+for i in range(60): x = [x, x]
+y = [1]
+for i in range(60): y = [y, y]
+ans = x == y
+---
+x = []
+x.append(x)
+print(x)
+---
+x = []
+x.append(x)
+ans = x == x
+---
+x = {}
+x[1] = x
+print(x)
+---
+x = [0]
+for v in x: x.append(v)
+---
+x = [0]
+x.extend(v for v in x)
+---
+d = {}
+while True: d[len(d)] = [0] * 1000
+---
+x = 1
+while True: x <<= 10000
+---
+def f(n): return [0] * 100000 + f(n - 1)
+f(10**9)
+---
+def f(n):
+    x = 'a' * 500 * n
+    return f(n + 1)
+f(1)
+---
+s = 'a' * 10**6
+while True: s == s + ''
+---
+s = 'a' * (5 * 10**6); t = s + ''
+while True: s == t
+---
+x = (1 << 1000000); y = x + 0
+while True: x == y
+---
+s = 'ab' * 10**6
+while True: s.count('ba')
+---
+s = 'a' * 10**6
+while True: s.find('a' * 5000 + 'b')
+---
+x = list(range(10**5))
+while True: -1 in x
+---
+x = list(range(10**5))
+while True: x.insert(0, 1)
+---
+x = list(range(10**5))
+while True: x.pop(0)
+---
+x = list(range(10**5))
+while True: x[:]
+---
+x = [[]] * 10**5
+while True: sorted(x)
+---
+round(5, -10**9)
+---
+round(10**300, -10**6)
+---
+x = 'a' * 1000
+y = [x + str(i) for i in range(10**6)]
+---
+fs = []
+while True: fs.append(lambda: 0)
+---
+gs = []
+while True: gs.append(i for i in [1])
+---
+ss = []
+while True: ss.append({1})
+---
+ds = []
+while True: ds.append({1: 2})
+---
+from collections import deque, Counter, defaultdict
+ds = []
+while True: ds.append(deque())
+---
+from collections import Counter
+ds = []
+while True: ds.append(Counter())
+---
+from fractions import Fraction
+ds = []
+i = 1
+while True: i += 1; ds.append(Fraction(1, i))
+---
+import datetime
+ds = []
+while True: ds.append(datetime.datetime(2024, 1, 1))
+---
+ds = []
+while True: ds.append(ValueError('x' * 100))
+---
+def f(*a): return f(*a, *a)
+f(1)
+---
+def f(n): return sum(f(n - 1) for _ in range(2))
+f(100)
+---
+def f(n): return [f(n - 1) for _ in range(2)]
+f(10**6)
+---
+x = 'x'
+for i in range(10**6): x = f'{x}{x}'
+---
+'%s' * 1000 % tuple(['a' * 10**6] * 1000)
+---
+import math
+math.lcm(*range(1, 10**5))
+---
+import math
+math.prod(range(1, 10**6))
+---
+import statistics
+statistics.mean(range(10**9))
+---
+import statistics
+statistics.stdev([10.0**300, 1e-300] * 10**5)
+---
+ans = 1
+for i in range(1, 10**6): ans *= i
+---
+a, b = 0, 1
+while True: a, b = b, a + b
+---
+from decimal import Decimal
+x = Decimal(2)
+while True: x = x ** 99
+---
+from decimal import Decimal
+x = Decimal('9' * 10**6)
+---
+x = 'é' * 10**7
+---
+x = 'a' * 10**7
+y = x + 'é'
+---
+x = {i for i in range(10**6)}
+while True: x | x
+---
+s = ','.join(['a'] * 10**6)
+while True: s.split(',')
+---
+x = bytes(10**10)
+---
+ans = eval('(' * 3000 + '1' + ')' * 3000)
+---
+a = [0] * 10**6
+a[::2] = (i for i in range(10**9))
+---
+a, *b = range(10**9)
+---
+def f(**k): return f(**k, **{str(len(k)): 1})
+f()
+---
+x = [1] * 10**6
+x *= 10**6
+---
+print(*range(10**8))
+---
+from collections import OrderedDict
+o = OrderedDict()
+while True: o[len(o)] = 1
+---
+x = None
+while True: x = {'a': x}
+---
+x = None
+while True:
+    x = [x, x, x]
+    y = str(x)
+""".strip('\n').split('\n---\n') + [
+    'ans = ' + '1+' * 2_000 + '1', 'ans = ' + 'not ' * 1_900 + '1', 'def f(n): return ' + '1+' * 800 + 'f(n-1)\nf(9)',
+    'x = ' + 'lambda: ' * 150 + '1' + '\nwhile True: x = x()', 'x = ' + '[' * 90 + ']' * 90 + '\nwhile True: x = [x]']
+
+CHILD = r"""
+import ast, json, sys, resource
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+from mtd.core import same_answer
+from mtd.interpreter import Failed, Stopped, Unsupported, interpret
+def run(tree):
+    try: return ['ran', interpret(tree).steps]
+    except Stopped as e: return ['stopped', e.status, e.detail]
+    except Unsupported as e: return ['unsupported', str(e)]
+    except Failed as e: return ['failed', e.kind, e.detail]
+HONEST = 'import math\nans = sum([math.floor(40.9), 2])\nfor x in {3, 1}: ans += len(str(x)) - 1\nimport decimal\nans = int(decimal.Decimal(ans))'
+run(ast.parse(HONEST))
+events, watching = [], [False]
+sys.addaudithook(lambda name, args: events.append(name) if watching[0] else None)
+def peak(): return int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) >> 10
+for line in sys.stdin:
+    text = json.loads(line)
+    if sys.platform.startswith('linux'): open('/proc/self/clear_refs', 'w').write('5')
+    before = int(open('/proc/self/statm').read().split()[1]) * 4096 >> 20
+    tree = ast.parse(text)
+    limit, hook = sys.getrecursionlimit(), events.clear()
+    watching[0] = True
+    out = run(tree)
+    watching[0] = False
+    honest = interpret(ast.parse(HONEST)).names['ans']
+    print(json.dumps([text, out, sorted(set(events)), peak() - before, honest, sys.getrecursionlimit() == limit]), flush=True)
+"""
+
+def _in_child(texts):
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', CHILD], input='\n'.join(map(json.dumps, texts)) + '\n', capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+SEEN = {'object.__getattr__'} # reading a traceback's frames, for the line of an error
+LINUX = sys.platform.startswith('linux')
+
+@pytest.mark.skipif(not LINUX, reason='reads /proc, which only Linux has')
+def test_escapes_reach_nothing():
+    rows = _in_child(ESCAPES)
+    assert len(rows) == len(ESCAPES)
+    wrong = [r for r in rows if r[1][0] == 'ran' or r[1][0] == 'stopped' or set(r[2]) - SEEN or r[4:] != [42, True]]
+    assert not wrong
+
+@pytest.mark.skipif(not LINUX, reason='reads /proc, which only Linux has')
+def test_bombs_stay_under_the_cap():
+    rows = _in_child(BOMBS)
+    assert len(rows) == len(BOMBS)
+    wrong = [(r[0][:80], *r[1:]) for r in rows if set(r[2]) - SEEN or r[3] > 160 or r[4:] != [42, True]]
+    assert not wrong
+    ended = {r[1][0] for r in rows}
+    assert {'stopped', 'failed', 'unsupported'} <= ended
+    assert {r[1][1] for r in rows if r[1][0] == 'stopped'} == {'timeout', 'memory', 'too_large'}
