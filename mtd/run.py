@@ -310,8 +310,8 @@ def _from_files(run, problems):
 
 SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
 
-# %% ../nbs/run.ipynb #f111badb
-@_stage('problems completions', '', 'mixing', 'sympy pydantic-monty')
+# %% ../nbs/run.ipynb #780cd782
+@_stage('problems completions', '', 'mixing', 'sympy')
 def make_thoughts(run, folder):
     "thoughts.jsonl and yields.json."
     from mtd.mixing import verify, yields
@@ -373,7 +373,7 @@ def make_baseline(run, folder):
     train, dev = _splits(run)
     _train(run, DatasetDict(train=Dataset.from_list(answers_only(train)), dev=Dataset.from_list(answers_only(dev))), folder)
 
-# %% ../nbs/run.ipynb #54740157
+# %% ../nbs/run.ipynb #4bc911b0
 def _predict(student, problems, inputs, outcomes_of, run, path):
     "Answers to `inputs`, executed, as rows."
     from mtd.core import same_answer
@@ -383,7 +383,7 @@ def _predict(student, problems, inputs, outcomes_of, run, path):
     return [dict(id=p.id, gold=str(p.answer), text=text, status=o.status, answer=str(o.answer) if o.ok else None, shown=o.text, detail=o.detail,
                  right=same_answer(o, p.answer)) for p, text, o in zip(problems, texts, outcomes_of(texts))]
 
-@_stage('problems student', 'thoughts max_new_tokens test_sets', 'evaluation', _TRAINERS + ' pydantic-monty sympy')
+@_stage('problems student', 'thoughts max_new_tokens test_sets', 'evaluation', _TRAINERS + ' sympy')
 def make_predictions(run, folder):
     "<set>.<thought>.jsonl: id, gold, text, status, answer, shown (as written), detail, right."
     from mtd.finetuning import load_student

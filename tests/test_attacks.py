@@ -1,311 +1,230 @@
-"""Hostile programs: each would work in a naive runner (shown with a canary, in a throwaway process and folder) and does nothing in ours."""
-import json, os, signal, socket, subprocess, sys, tempfile
+"""Hostile programs: each does its harm in a naive runner (shown with a canary, in a throwaway process and folder) and none in ours."""
+import functools, json, os, socket, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from mtd import programs
-from mtd.programs import STATUSES, close_workers, layers, run_all, run_program
+from mtd.core import Outcome
+from mtd.programs import STATUSES
+from mtd.sandbox import NEEDED, layers
+
+sys.path.insert(0, str(Path(__file__).parent))
+from attack_programs import ATTACKS, HARM, HONEST, RUNNERS
 
 LINUX = sys.platform.startswith('linux')
+linux = pytest.mark.skipif(not LINUX, reason='the attacks are Linux programs')
 TOKEN = 271828182 # in the secret file and in the environment: an attack that reads it answers with it
-HONEST = 'import math\nans = sum([math.floor(40.9), 2])' # 42
+CASES = [(kind, name) for kind, attacks in ATTACKS.items() for name in attacks]
+ENVIRONMENT = {'MTD_CANARY': str(TOKEN), 'MTD_WIDTH': '9', 'PATH': os.environ.get('PATH', ''), 'OPENBLAS_NUM_THREADS': '1'}
+each = pytest.mark.parametrize('case', CASES, ids=[f'{kind}: {name}' for kind, name in CASES])
 
-# $SECRET a file that holds the token, $LOOT a file that must not appear, $PORT a listening socket, $VICTIM a process
-CANARY = {
-    'file read': [
-        "ans = int(open('$SECRET').read())",
-        "from pathlib import Path\nans = int(Path('$SECRET').read_text())",
-        "import os\nfd = os.open('$SECRET', os.O_RDONLY)\nans = int(os.read(fd, 99))",
-        "import io\nans = int(io.open('$SECRET').readline())",
-        "import codecs\nans = int(codecs.open('$SECRET', encoding='utf-8').read())",
-        "import linecache\nans = int(linecache.getline('$SECRET', 1))",
-        "import fileinput\nans = int(next(fileinput.input('$SECRET')))",
-        "with open('/proc/self/cwd/' + '$SECRET'.rpartition('/')[2]) as f: ans = int(f.read())",
-        "import mmap, os\nans = int(mmap.mmap(os.open('$SECRET', 0), 0, access=mmap.ACCESS_READ)[:])",
-    ],
-    'file write': [
-        "open('$LOOT', 'w').write('x')\nans = 1",
-        "from pathlib import Path\nPath('$LOOT').touch()\nans = 1",
-        "import os\nos.remove('$SECRET')\nans = 1",
-        "import os\nos.rename('$SECRET', '$LOOT')\nans = 1",
-        "import os\nos.symlink('$SECRET', '$LOOT')\nans = 1",
-        "import os\nos.mkdir('$LOOT')\nans = 1",
-        "import shutil\nshutil.copy('$SECRET', '$LOOT')\nans = 1",
-        "import sqlite3\nsqlite3.connect('$LOOT').execute('create table t(x)')\nans = 1",
-        "import os\nos.truncate('$SECRET', 0)\nans = 1",
-    ],
-    'environment': [
-        "import os\nans = int(os.environ['MTD_CANARY'])",
-        "import os\nans = int(os.getenv('MTD_CANARY'))",
-        "import posix\nans = int(posix.environ[b'MTD_CANARY'])",
-        "env = open('/proc/self/environ').read()\nans = int(env.split('MTD_CANARY=')[1].split(chr(0))[0])",
-        "env = open('/proc/%d/environ' % __import__('os').getpid()).read()\nans = int(env.split('MTD_CANARY=')[1].split(chr(0))[0])",
-    ],
-    'network': [
-        "import socket\nsocket.create_connection(('127.0.0.1', $PORT), 2)\nans = 1",
-        "import _socket\ns = _socket.socket()\ns.connect(('127.0.0.1', $PORT))\nans = 1",
-        "import http.client\nc = http.client.HTTPConnection('127.0.0.1', $PORT, timeout=2)\nc.connect()\nans = 1",
-        "import urllib.request\ntry: urllib.request.urlopen('http://127.0.0.1:$PORT', timeout=0.3)\nexcept OSError: pass\nans = 1",
-        "import asyncio\nasyncio.run(asyncio.open_connection('127.0.0.1', $PORT))\nans = 1",
-    ],
-    'process': [
-        "import os\nos.system('echo x > $LOOT')\nans = 1",
-        "import subprocess\nsubprocess.run(['touch', '$LOOT'])\nans = 1",
-        "import os\nif os.fork() == 0:\n    open('$LOOT', 'w').close()\n    os._exit(0)\nos.wait()\nans = 1",
-        "import os\nos.execv('/bin/sh', ['sh', '-c', 'echo x > $LOOT; echo [1]'])",
-        "import os\nans = len(os.popen('touch $LOOT').read())",
-        "import os, signal\nos.kill($VICTIM, signal.SIGKILL)\nans = 1",
-        "import ctypes\nctypes.CDLL(None).system(b'touch $LOOT')\nans = 1",
-        "import os\nos.posix_spawn('/bin/sh', ['sh', '-c', 'echo x > $LOOT'], {})\nos.wait()\nans = 1",
-        "import threading\nt = threading.Thread(target=lambda: open('$LOOT', 'w').close())\nt.start()\nt.join()\nans = 1",
-    ],
-    'introspection': [
-        "c = [c for c in ().__class__.__base__.__subclasses__() if c.__name__ == '_wrap_close'][0]\n"
-        "c.__init__.__globals__['system']('touch $LOOT')\nans = 1",
-        "ans = int((lambda: 0).__globals__['__builtins__']['open']('$SECRET').read())",
-        "import sys\nans = int(sys._getframe().f_builtins['open']('$SECRET').read())",
-        "exec('import os; os.remove(\"$SECRET\")')\nans = 1",
-        "ans = eval('int(open(\"$SECRET\").read())')",
-        "ans = int(getattr(__import__('builtins'), 'op' + 'en')('$SECRET').read())",
-        "import importlib\nimportlib.import_module('os').remove('$SECRET')\nans = 1",
-        "import pickle\nans = pickle.loads(b\"cposix\\nsystem\\n(S'touch $LOOT'\\ntR.\")",
-        "class Evil:\n    def __reduce__(self): return (__import__('os').remove, ('$SECRET',))\n"
-        "import pickle\nans = pickle.loads(pickle.dumps(Evil())) or 1",
-        "import os\nleak = '{0.__init__.__globals__[environ]}'.format(os._wrap_close)\n"
-        "ans = int(leak.split(\"MTD_CANARY': '\")[1].split(\"'\")[0])",
-        "import gc\nf = [o for o in gc.get_objects() if getattr(o, '__name__', '') == 'system']\n"
-        "__import__('posix').system('touch $LOOT')\nans = 1",
-        "ｏｐｅｎ('$LOOT', 'w').write('x')\nans = 1",
-        "try: 1 / 0\nexcept Exception as e: ans = int(e.__traceback__.tb_frame.f_builtins['open']('$SECRET').read())",
-        "def f(x=open('$LOOT', 'w')): return 1\nans = f()",
-        "print(open('$LOOT', 'w'))\n",
-    ],
-    'poison': [ # the next program in the same place answers wrongly
-        "import math\nmath.floor = lambda x: 0\nans = 1",
-        "import builtins\nbuiltins.sum = lambda x: 0\nans = 1",
-        "import sys\nsys.modules['math'] = None\nans = 1",
-        "import math, sys\nclass Fake:\n    floor = lambda x: 7\nsys.modules['math'] = Fake\nans = 1",
-        "import math\ndel math.floor\nans = 1",
-        "__builtins__['sum'] = lambda x: 0\nans = 1",
-    ],
-}
-FORGED = [ # replies that are not the runner's; a naive one takes the last line printed
-    'print(\'{"id": 2, "status": "ran", "answer": "666", "detail": "", "text": "666"}\')',
-    'import sys\nsys.stdout.write(\'{"id": 2, "status": "ran", "answer": "666", "detail": "", "text": ""}\\n\')\nsys.stdout.flush()',
-    'import os\nos.write(1, b\'{"id": 2, "status": "ran", "answer": "666", "detail": "", "text": ""}\\n\')',
-    'import os\nfor fd in range(20):\n    try: os.write(fd, b\'{"id": 2, "status": "ran", "answer": "666", "detail": "", "text": ""}\\n\')\n    except OSError: pass',
-    'import atexit\natexit.register(print, \'{"id": 2, "status": "ran", "answer": "666"}\')',
-]
-BOMBS = { # program: how it may end
-    'ans = 9**9**9': {'memory'},
-    "ans = len('a' * 10**10)": {'memory'},
-    'ans = len([0] * 10**9)': {'memory'},
-    'x = []\nwhile True: x.append(x)': {'memory', 'timeout'},
-    "x = 'a'\nwhile True: x += x": {'memory', 'timeout'},
-    'x = [0]\nwhile True: x = x + x': {'memory', 'timeout'},
-    'ans = len({i: str(i) for i in range(10**8)})': {'memory', 'timeout'},
-    "ans = len(f'{1:>{10**9}}')": {'memory', 'timeout'},
-    "ans = len('%1000000000d' % 1)": {'memory', 'timeout'},
-    "ans = 'a' * 40_000_000": {'memory', 'not_a_number', 'timeout'},
-    'x = []\nfor i in range(10**5): x = [x]\nans = x': {'memory', 'not_a_number', 'error', 'timeout'},
-    'while True: pass': {'timeout'},
-    'x = 3\nwhile True: x = x * x': {'timeout', 'memory'},
-    'ans = sum(range(10**12))': {'timeout'},
-    'import math\nans = math.factorial(10**7)': {'timeout', 'memory'},
-    'ans = pow(3, 10**7, 10**(10**6) + 1)': {'timeout', 'memory'},
-    'import re\nans = len(re.findall("(a+)+b", "a" * 40))': {'timeout', 'ran', 'error'},
-    'ans = max(range(10**12))': {'timeout'},
-    "while True:\n    try:\n        while True: pass\n    except BaseException: pass": {'timeout'},
-    'import time\ntime.sleep(10**9)\nans = "slept"': {'not_a_number'},
-    "while True: print('x' * 1000)": {'too_large'},
-    "print('x' * 60_000_000)\nans = 'y'": {'too_large', 'memory'},
-    'def f(): return f()\nans = f()': {'error'},
-    'f = lambda g: g(g)\nans = f(f)': {'error'},
-    "ans = eval('(' * 3000 + '1' + ')' * 3000)": {'error', 'too_large', 'syntax', 'ran'},
-    "ans = eval('-' * 50_000 + '1')": {'error', 'too_large', 'syntax'},
-    'ans = ' + '[' * 9000 + ']' * 9000: {'too_large'},
-    'ans = a' + '.a' * 9000: {'too_large', 'error'},
-    'ans = ' + '1+' * 9000 + '1': {'too_large', 'ran'},
-    'ans = ' + 'not ' * 4000 + '1': {'too_large', 'not_a_number'},
-    'class A:\n    def __eq__(self, other): return self == other\nans = A() == A()': {'error'},
-    'x = []\nx.append(x)\nans = x': {'not_a_number'},
-    'ans = int("9" * 19_000)': {'too_large', 'error'},
-}
+# The scene: everything an attack would want, its own for each attack
 
-# The scene
+class Scene:
+    def __init__(self, folder, case):
+        kind, name = case
+        entry = ATTACKS[kind][name]
+        self.program, self.witness = entry if isinstance(entry, tuple) else (entry, 'ans = 42' if kind == 'unicode' else HONEST)
+        self.inside = folder/'inside' # where nothing may change
+        self.inside.mkdir(parents=True)
+        (self.inside/'secret.txt').write_text(str(TOKEN))
+        self.listeners, self.victim = [], None
+        places = {'SECRET': self.inside/'secret.txt', 'LOOT': self.inside/'loot', 'TOKEN': TOKEN}
+        for name, family, kind in (('PORT', 'AF_INET', 'SOCK_STREAM'), ('UDP', 'AF_INET', 'SOCK_DGRAM'),
+                                   ('SOCKET', 'AF_UNIX', 'SOCK_STREAM'), ('ABSTRACT', 'AF_UNIX', 'SOCK_STREAM')):
+            if f'${name}' in self.program: places[name] = self.listen(getattr(socket, family), getattr(socket, kind), name == 'ABSTRACT')
+        if '$VICTIM' in self.program:
+            self.victim = subprocess.Popen(['sleep', '100'])
+            places['VICTIM'] = self.victim.pid
+        for name, value in places.items(): self.program = self.program.replace(f'${name}', str(value))
+        self.before = self.files(), self.health()
 
-NAIVE = '''
-import json, sys
-def run(program):
-    space = {}
-    try: exec(program, space)
-    except Exception as e: return type(e).__name__
-    return space['ans'] if isinstance(space.get('ans'), int) else None
-programs = json.load(sys.stdin)
-print(json.dumps([run(p) for p in programs]))
-'''
+    def listen(self, family, kind, abstract):
+        server = socket.socket(family, kind)
+        self.listeners.append(server)
+        if family == socket.AF_INET: server.bind(('127.0.0.1', 0))
+        else: server.bind('\0' * abstract + str(self.inside.parent/'listener')[-100:])
+        if kind == socket.SOCK_STREAM: server.listen()
+        server.setblocking(False)
+        name = server.getsockname()
+        return name[1] if family == socket.AF_INET else name[1:].decode() if abstract else name
 
-@pytest.fixture
-def scene(tmp_path, monkeypatch):
-    "A folder with a secret, a listening socket, a process to kill and a variable to read; everything an attack would want."
-    (tmp_path/'secret.txt').write_text(str(TOKEN))
-    monkeypatch.setenv('MTD_CANARY', str(TOKEN))
-    victim = subprocess.Popen([sys.executable, '-I', '-S', '-c', 'import time; time.sleep(60)'])
-    server = socket.create_server(('127.0.0.1', 0))
-    server.setblocking(False)
-    yield tmp_path, server, victim
-    server.close(); victim.kill(); victim.wait()
+    def files(self):
+        found = [(p, p.lstat()) for p in self.inside.iterdir() if p.name != '__pycache__']
+        return sorted((p.name, s.st_mode, s.st_mtime_ns, s.st_nlink, s.st_size) for p, s in found)
 
-def staged(program, scene):
-    folder, server, victim = scene
-    for name, value in (('SECRET', folder/'secret.txt'), ('LOOT', folder/'loot'), ('PORT', server.getsockname()[1]), ('VICTIM', victim.pid)):
-        program = program.replace(f'${name}', str(value))
-    return program
+    def health(self): # of the victim: is it alive, its limits, its priority
+        if self.victim is None: return None
+        try: return self.victim.poll(), Path(f'/proc/{self.victim.pid}/limits').read_text(), os.getpriority(os.PRIO_PROCESS, self.victim.pid)
+        except OSError: return self.victim.wait()
 
-def damage(scene, answers):
-    "What an attack achieved, in words; empty if nothing."
-    folder, server, victim = scene
-    seen = []
-    if sorted(p.name for p in folder.iterdir()) != ['secret.txt'] or (folder/'secret.txt').read_text() != str(TOKEN): seen.append('files')
-    try: server.accept()[0].close(); seen.append('connection')
-    except BlockingIOError: pass
-    if victim.poll() is not None: seen.append('killed')
-    if TOKEN in answers: seen.append('secret read')
-    if answers[-1:] != [42]: seen.append('neighbour wrong')
-    return seen
+    def damage(self, answers): # what was achieved, in words; `answers` of the witness, the attack, the witness
+        seen = set()
+        if self.files() != self.before[0]: seen.add('files')
+        if self.health() != self.before[1]: seen.add('victim')
+        if TOKEN in answers: seen.add('token')
+        if answers[0] != 42 or answers[2] != 42: seen.add('neighbour')
+        for server in self.listeners:
+            try: server.recv(1) if server.type == socket.SOCK_DGRAM else server.accept()[0].close()
+            except BlockingIOError: continue
+            seen.add('connection')
+        return seen
 
-CASES = [(kind, program) for kind, programs in CANARY.items() for program in programs]
+    def close(self):
+        for server in self.listeners: server.close()
+        if self.victim is not None: self.victim.kill(); self.victim.wait()
 
-@pytest.mark.skipif(not LINUX, reason='the naive runner is attacked by Linux means')
-@pytest.mark.parametrize('kind,program', CASES, ids=[f'{kind} {i}' for i, (kind, _) in enumerate(CASES)])
-def test_canary(kind, program, scene):
-    attack = staged(program, scene)
-    outcomes = run_all([HONEST, attack, HONEST], workers=1, timeout=2)
-    assert damage(scene, [o.answer for o in outcomes]) == [], 'the attack did something in our runner'
-    assert outcomes[0].answer == 42 and outcomes[1].status in STATUSES and outcomes[1].answer in (None, 1, 5)
-    naive = subprocess.Popen([sys.executable, '-I', '-c', NAIVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                             cwd=scene[0], env={'MTD_CANARY': str(TOKEN), 'PATH': os.environ.get('PATH', '')}, start_new_session=True)
-    out = naive.communicate(json.dumps([HONEST, attack, HONEST]).encode(), timeout=20)[0]
-    scene[2].poll()
-    if 'os.kill(' in attack: scene[2].wait(5)
-    answers = json.loads(out) if out.endswith(b']\n') and out.count(b'\n') == 1 else []
-    seen = damage(scene, answers)
-    assert seen if kind == 'poison' else set(seen) - {'neighbour wrong'}, 'the attack does nothing in a naive runner either, so this test shows nothing'
+# In a naive runner
 
-def test_the_interpreter_holds_alone(scene, monkeypatch):
-    "As on systems without Landlock and seccomp: the same attacks, and none of the locks."
-    close_workers()
-    monkeypatch.setattr(programs, '_lockable', [False])
-    attacks = [staged(program, scene) for _, program in CASES]
-    outcomes = run_all([t for attack in attacks for t in (attack, HONEST)])
-    assert not {'landlock', 'seccomp'} & set(layers()) and layers()[0] == 'interpreter'
-    close_workers()
-    assert damage(scene, [o.answer for o in outcomes]) == []
-    assert all(o.answer == 42 for o in outcomes[1::2]) and all(o.answer in (None, 1, 5) for o in outcomes[::2])
+def naively(folder, case): # what an attack achieves there
+    kind, name = case
+    with closing(Scene(folder, case)) as scene:
+        asked = dict(runner=RUNNERS.get(name) or RUNNERS.get(kind, 'plain'), programs=[scene.witness, scene.program, scene.witness], folder=str(scene.inside),
+                     environment=ENVIRONMENT, seconds=1 if kind == 'time' else 20, memory=250 << 20 if kind == 'memory' else 1 << 30)
+        cell = subprocess.run([sys.executable, '-I', str(Path(__file__).with_name('naive_runners.py'))], input=json.dumps(asked), env=ENVIRONMENT,
+                              capture_output=True, text=True, start_new_session=True)
+        if not cell.stdout: return {'died'} # and took the cell with it
+        did = json.loads(cell.stdout)
+        answered = isinstance(did['answers'], list) and len(did['answers']) == 3
+        seen = scene.damage(did['answers']) if answered else scene.damage([42, None, 42]) | {'neighbour'}
+        facts = dict(died=not answered and not did['busy'], busy=did['busy'], memory=did['memory'] > 200 << 20, output=did['output'] > 2_000_000,
+                     survivor=did['survivors'])
+        return seen | {word for word, true in facts.items() if true}
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory): return tmp_path_factory.mktemp('attacks')
+
+@functools.cache # the first test of a runner runs all attacks in it, the others look up theirs
+def all_naively(folder):
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(CASES, pool.map(naively, [folder/f'naive-{i}' for i in range(len(CASES))], CASES)))
+
+@linux
+@each
+def test_an_attack_succeeds_in_a_naive_runner(case, folder):
+    assert all_naively(folder)[case] & HARM[case[0]], 'it does no harm there, so that this attack shows nothing'
 
 def test_attacks_are_many_and_of_many_kinds():
-    assert len(CASES) >= 50 and len(CANARY) + 2 >= 8 and len(CASES) == len(set(CASES)) and len(BOMBS) >= 30
-    assert all(len(programs) >= 5 for programs in (*CANARY.values(), FORGED))
+    programs = [p for attacks in ATTACKS.values() for p in attacks.values()]
+    assert len(programs) == len(set(programs)) >= 110 and len(ATTACKS) == 15 == len(HARM)
+    assert all(len(attacks) >= 5 for attacks in ATTACKS.values())
 
-@pytest.mark.parametrize('program', FORGED)
-def test_forged_reply(program, tmp_path):
-    naive = 'import json, sys\nspace = {}\ntry: exec(sys.stdin.read(), space)\nfinally: print(json.dumps({"status": "error"}))'
-    out = subprocess.run([sys.executable, '-I', '-c', naive], input=program, capture_output=True, text=True, cwd=tmp_path).stdout
-    assert '666' in out, 'a line among the naive runner\'s replies is the attacker\'s'
-    first, forged, last = run_all([HONEST, program, HONEST], workers=1)
-    assert first.answer == last.answer == 42 and forged.answer is None and forged.status in STATUSES
+# In ours: each layer alone, and all together
 
-def test_bombs():
-    texts = [t for bomb in BOMBS for t in (bomb, HONEST)]
-    outcomes = run_all(texts, workers=2, timeout=0.3)
-    wrong = {bomb[:70]: o for (bomb, ends), o in zip(BOMBS.items(), outcomes[::2]) if o.status not in ends}
-    assert not wrong
-    assert all(o.answer == 42 for o in outcomes[1::2]), 'a neighbour of a bomb was judged wrongly'
-    assert not [o for o in outcomes if 'crashed' in o.detail or 'runner failed' in o.detail]
+LAYERS = {'the interpreter alone': dict(_tiers=['interpreter'], _lock=False), 'the jail alone': dict(_tiers=['jail']), 'all together': {}}
+WORKER = 'the locked worker alone' # as if a program had broken out of the interpreter
+BEYOND = 'class A: n = 42\nans = A.n' # honest, and of the second tier
+MEMORY = 128 << 20 # bytes that processes may take above what honest programs take; a program is allowed half of that
 
-@pytest.mark.skipif(not LINUX, reason='reads /proc')
-def test_nothing_is_left_behind():
-    before = set(Path(tempfile.gettempdir()).glob('mtd-programs-*'))
-    run_all(['while True: pass', 'x = 3\nwhile True: x = x * x', HONEST], timeout=0.2)
-    close_workers()
-    assert set(Path(tempfile.gettempdir()).glob('mtd-programs-*')) <= before
-    running = [p.read_text().replace('\0', ' ') for p in Path('/proc').glob('[0-9]*/cmdline') if _parent(p.parent) == os.getpid()]
-    assert not [line for line in running if 'mtd.programs' in line or 'monty' in line]
+HOST = '''
+import ctypes, json, os, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from mtd.programs import _LOCKS, close_workers, run_all
+from mtd.sandbox import Worker
 
-def _parent(folder):
-    try: return int((folder/'stat').read_text().rpartition(')')[2].split()[1])
-    except OSError: return None
+ctypes.CDLL(None).prctl(36, 1) # PR_SET_CHILD_SUBREAPER: what is orphaned below comes to this process
 
-@pytest.mark.skipif(not LINUX, reason='process groups and /proc')
-def test_workers_end_with_their_parent():
-    code = f'''
-import os, subprocess, sys, mtd.programs as p
-p.run_program({HONEST!r}); worker = p._idle[0].process.pid
-print(worker, flush=True)
-if sys.argv[1] == 'killed': os.kill(os.getpid(), 9)
-'''
-    for way in ('killed', 'exits'):
-        worker = int(subprocess.run([sys.executable, '-c', code, way], capture_output=True, text=True).stdout)
-        for _ in range(100):
-            if not _alive(worker): break
-            signal.sigtimedwait([], 0.05)
-        assert not _alive(worker), f'a worker outlived a parent that {way}'
+def below(pid): # its processes, and theirs
+    try: direct = [int(c) for task in Path(f'/proc/{pid}/task').iterdir() for c in (task/'children').read_text().split()]
+    except OSError: return []
+    return direct + [d for c in direct for d in below(c)]
 
-@pytest.mark.skipif(not LINUX, reason='process groups and /proc')
-def test_an_interrupt_stops_everything():
-    code = f'''
-import mtd.programs as p, os, signal, threading
-signal.signal(signal.SIGINT, signal.default_int_handler) # whoever started the tests may have it ignored
-threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
-try: p.run_all(['while True: pass'] * 50, timeout=20)
-except KeyboardInterrupt: print(p.run_program({HONEST!r}).answer)
-'''
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=15).stdout == '42\n'
+def status(pid, name): # of a process, from /proc
+    try: return next(line.split()[1] for line in Path(f'/proc/{pid}/status').read_text().splitlines() if line.startswith(name))
+    except (OSError, StopIteration): return '0'
 
-def _alive(group): # any process of the session that is not a zombie
-    for folder in Path('/proc').glob('[0-9]*'):
-        try: fields = (folder/'stat').read_text().rpartition(')')[2].split()
-        except OSError: continue
-        if int(fields[2]) == group and fields[0] != 'Z': return True
-    return False
+peak, guard, done = [0], threading.Lock(), threading.Event()
+def look():
+    with guard: peak[0] = max([peak[0]] + [int(status(pid, 'VmHWM:')) << 10 for pid in below(os.getpid())])
 
-# The layers around the interpreter, without the interpreter: what a program could do that had broken out of it
+def watch():
+    while not done.wait(0.01): look()
 
-ESCAPED = '''
-import json, os, socket, sys
-sys.path[:0] = json.loads(sys.argv[1])
-import mtd.programs as p
-secret, loot, port, victim = sys.argv[2:6]
-held = p._limit_self() + p._shut_files(p._binary()) + p._shut_calls()
-import resource
-resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-def tries(attack):
-    try: attack()
-    except (OSError, MemoryError) as e: return type(e).__name__
-    return 'done'
-print(json.dumps([held, {
-    'landlock': {'read': tries(lambda: open(secret).read()), 'list': tries(lambda: os.listdir('/')), 'write': tries(lambda: open(loot, 'w')),
-                 'remove': tries(lambda: os.remove(secret)), 'run': tries(lambda: os.execv('/bin/sh', ['sh', '-c', 'exit 3'])),
-                 'environment': tries(lambda: open('/proc/%d/environ' % os.getppid()).read())},
-    'seccomp': {'socket': tries(lambda: socket.socket()), 'kill': tries(lambda: os.kill(int(victim), 9)), 'session': tries(os.setsid)},
-    'rlimits': {'memory': tries(lambda: bytearray(3 << 30))},
-}]))
+def forget(): # what processes took at most until now
+    with guard:
+        for pid in below(os.getpid()):
+            try: Path(f'/proc/{pid}/clear_refs').write_text('5')
+            except OSError: pass # it ended meanwhile
+        peak[0] = 0
+
+def in_a_worker(program): # CPython in a worker of the first tier, with nothing but its locks
+    worker = Worker('builtins:eval', 'lambda program: [exec(program, space := {}), str(space.get("ans"))][1]', locks=_LOCKS['interpreter'])
+    worker.send(program, 1)
+    reply = worker.receive(1)
+    worker.close()
+    return 'ran', reply, '', ''
+
+def run(programs, options):
+    if options is None:
+        with ThreadPoolExecutor(2) as pool: return list(pool.map(in_a_worker, programs))
+    return [(o.status, str(o.answer), o.detail, o.text) for o in run_all(programs, timeout=0.3, **options)]
+
+asked = json.load(sys.stdin)
+watcher = threading.Thread(target=watch)
+watcher.start()
+replies, peaks = [], []
+for group in asked['groups']:
+    forget()
+    replies.append(run(group, asked['options']))
+    look(); peaks.append(peak[0])
+close_workers()
+done.set(); watcher.join()
+print(json.dumps(dict(replies=replies, peaks=peaks, left=[p for p in below(os.getpid()) if status(p, 'State:') not in 'Z0'])))
 '''
 
-@pytest.mark.skipif(not LINUX, reason='Landlock, seccomp and rlimits are Linux here')
-def test_layers_hold_without_the_interpreter(scene):
-    import mtd
-    folder, server, victim = scene
-    command = [sys.executable, '-I', '-c', ESCAPED, json.dumps([str(Path(mtd.__file__).parent.parent)]), str(folder/'secret.txt'), str(folder/'loot'),
-               str(server.getsockname()[1]), str(victim.pid)]
-    done = subprocess.run(command, capture_output=True, text=True, env={}, start_new_session=True)
-    held, results = json.loads(done.stdout)
-    assert 'rlimits' in held and set(held) <= set(layers())
-    for layer, tried in results.items():
-        if layer in held: assert 'done' not in tried.values(), (layer, tried)
-    assert damage(scene, [42]) == [] or 'landlock' not in held or 'seccomp' not in held
+WITHIN = ('file', 'environment', 'network', 'process', 'survivor', 'frames', 'format string', 'unicode') # classes that concern a worker's locks
 
-def test_run_program_says_no():
-    outcome = run_program("open('/etc/passwd')\nans = 1")
-    assert outcome.status == 'error' and 'PermissionError' in outcome.detail
+def needs_locks(layer):
+    if layer in ('the jail alone', WORKER) and not NEEDED <= {*layers()}: pytest.skip('this kernel offers no locks')
+
+@functools.cache
+def all_in_ours(folder, layer): # what each achieved and its outcome; what the host saw; the host's folder for temporary files
+    cases = [c for c in CASES if layer != WORKER or c[0] in WITHIN]
+    place = folder/layer.replace(' ', '-')
+    (place/'tmp').mkdir(parents=True)
+    with ExitStack() as stack:
+        scenes = {case: stack.enter_context(closing(Scene(place/str(i), case))) for i, case in enumerate(cases)}
+        groups = [[c for c in cases if c[0] != 'memory'], *([c] for c in cases if c[0] == 'memory')] # those one by one, to see what each takes
+        programs = [[p for c in group for p in ([scenes[c].program] if layer == WORKER else [scenes[c].witness, scenes[c].program, scenes[c].witness])]
+                    for group in groups]
+        asked = json.dumps(dict(groups=[[HONEST] * 20, [BEYOND] * 20, *programs], options=LAYERS.get(layer)))
+        host = subprocess.run([sys.executable, '-c', HOST], input=asked, env={**os.environ, **ENVIRONMENT, 'TMPDIR': str(place/'tmp')},
+                              capture_output=True, text=True, start_new_session=True, timeout=300)
+        assert host.returncode == 0, host.stderr[-3000:]
+        did = json.loads(host.stdout)
+        (honest, _, *outcomes), usual, peaks = did['replies'], max(did['peaks'][:2]), did['peaks'][2:]
+        assert [answer for _, answer, _, _ in honest] == ['42'] * 20
+        seen = {}
+        for group, replies, peak in zip(groups, outcomes, peaks):
+            for case, three in zip(group, [[honest[0], r, honest[0]] for r in replies] if layer == WORKER else zip(*[iter(replies)] * 3)):
+                three = [Outcome(s, None if a in (None, 'None') else Fraction(a), detail, text) for s, a, detail, text in three]
+                seen[case] = scenes[case].damage([o.answer for o in three]) | ({'memory'} if case[0] == 'memory' and peak - usual > MEMORY else set()), three[1]
+        return seen, peaks[0] - usual, did['left'] + list((place/'tmp').iterdir())
+
+def check(case, layer, folder):
+    needs_locks(layer)
+    seen, outcome = all_in_ours(folder, layer)[0][case]
+    assert seen == set(), f'it did harm; {outcome}'
+    assert outcome.status in STATUSES and len(outcome.detail) <= 300 and len(outcome.text) <= 1200
+    assert (outcome.answer is None) == (outcome.status != 'ran') or layer == WORKER
+    assert 'worker ended' not in outcome.detail and 'runner failed' not in outcome.detail, 'the program got at its worker'
+
+@linux
+@pytest.mark.parametrize('layer', LAYERS)
+@each
+def test_an_attack_does_no_harm_in_ours(case, layer, folder): check(case, layer, folder)
+
+@linux
+@pytest.mark.parametrize('case', [c for c in CASES if c[0] in WITHIN], ids=[f'{kind}: {name}' for kind, name in CASES if kind in WITHIN])
+def test_an_attack_does_no_harm_that_has_left_the_interpreter(case, folder): check(case, WORKER, folder)
+
+@linux
+@pytest.mark.parametrize('layer', [*LAYERS, WORKER])
+def test_attacks_leave_nothing_and_take_no_more_memory_than_they_may(layer, folder):
+    needs_locks(layer)
+    _, memory, left = all_in_ours(folder, layer)
+    assert left == [] and memory < MEMORY
