@@ -148,14 +148,16 @@ def _reply(outcome: Outcome) -> list: # as JSON, with nothing in it that could n
     answer = None if outcome.answer is None else str(outcome.answer)
     return [outcome.status, answer, clean(outcome.detail, 300), clean(outcome.text, LONGEST_NUMBER + 20)]
 
-# %% ../nbs/05_programs.ipynb #00959a96
-def _batches(run): # the function that answers a batch: lists of replies, one at least every 20 ms
+# %% ../nbs/05_programs.ipynb #99e9563d
+def _batches(run, frail=False): # the function that answers a batch: lists of replies, one at least every 20 ms
     def answer(ask):
         done, since = [], monotonic()
         for text in ask['texts']:
             done.append(run(text, ask))
-            if monotonic() - since > 0.02:
+            full = frail and done[-1][0] == 'memory'
+            if full or monotonic() - since > 0.02:
                 yield done
+                if full: os._exit(0) # nobody else shall run in what it left of the memory
                 done, since = [], monotonic()
         yield done
     return answer
@@ -174,13 +176,13 @@ def _interpreter(): # makes ready a worker of tier one
         except Exception as e: outcome = Outcome('error', detail=f'the runner failed: {type(e).__name__}: {str(e)[:200]}')
         if alarm: alarm(signal.ITIMER_PROF, 0)
         return _reply(outcome)
-    return _batches(run)
+    return _batches(run, frail=True)
 
-# %% ../nbs/05_programs.ipynb #a6b83aee
+# %% ../nbs/05_programs.ipynb #7979b0a1
 _MODULES = '''math cmath datetime time calendar decimal fractions statistics itertools functools operator collections collections.abc heapq
 bisect random re string textwrap unicodedata copy enum dataclasses typing types abc numbers array json pprint sys os struct secrets
-contextlib warnings traceback zoneinfo graphlib locale platform
-builtins __future__ sympy numpy'''.split()
+contextlib warnings traceback inspect timeit uuid zoneinfo graphlib locale platform builtins __future__ sympy numpy numpy.ma
+numpy.fft numpy.polynomial'''.split()
 _NOON = 1704110400 # what a program reads on the clock: 2024-01-01 12:00 UTC
 
 def _warm_up(): # what is loaded late is loaded now
@@ -285,21 +287,23 @@ def _outcome(reply) -> Outcome | None: # None where it has not the form of a rep
     if not isinstance(answer, str) or len(answer) > 2 * LONGEST_NUMBER + 3 or not _EXACT.fullmatch(answer): return None
     return Outcome('ran', Fraction(answer), detail, text)
 
-# %% ../nbs/05_programs.ipynb #e2425958
-_LOCKS = {'interpreter': dict(memory=1 << 29, alarm=True), 'jail': dict(memory=4 << 30, fork=True)}
+# %% ../nbs/05_programs.ipynb #2f0cb021
+_SPARE = 48 << 20 # bytes for the interpreter itself, beside a program's values
+_LOCKS = {'interpreter': dict(memory=(64 << 20) + _SPARE, alarm=True), 'jail': dict(memory=4 << 30, fork=True)}
 _PROBE = dict(texts=['ans = 1'], timeout=10, memory=64 << 20, steps=1000)
-_idle, _idle_lock, _without = {}, threading.Lock(), set() # by tier and lock; tiers for which the locks do not hold
+_idle, _idle_lock, _without = {}, threading.Lock(), set() # by kind; tiers for which the locks do not hold
 
-def _take(tier: str, lock: bool) -> Worker | None: # an idle worker, else a new one; None where no jail holds
+def _take(tier: str, lock: bool = True, memory: int = 64 << 20) -> Worker | None: # an idle worker, else a new one; None where no jail holds
+    kind = tier, lock or tier == 'jail', memory if tier == 'interpreter' else 0 # there is no jail without locks
     with _idle_lock:
-        while _idle.get((tier, lock)):
-            worker = _idle[tier, lock].pop()
+        while _idle.get(kind):
+            worker = _idle[kind].pop()
             if worker.alive: return worker
             worker.close()
-    locked = lock and tier not in _without
-    for locks in [_LOCKS[tier]] * 2 * locked + [None] * (tier == 'interpreter'): # twice, since a start may fail by chance
+    locked, locks = kind[1] and tier not in _without, _LOCKS[tier] | ({'memory': memory + _SPARE} if tier == 'interpreter' else {})
+    for locks in [locks] * 2 * locked + [None] * (tier == 'interpreter'): # twice, since a start may fail by chance
         worker = Worker(f'mtd.programs:_{tier}', locks=locks)
-        worker.served, missing = 0, NEEDED - {*worker.layers}
+        worker.kind, worker.served, missing = kind, 0, NEEDED - {*worker.layers}
         trouble = worker.trouble or (tier == 'jail' and missing and f'missing: {", ".join(sorted(missing))}')
         if not trouble and worker.ask(_PROBE, 30) == [['ran', '1', '', '1']]:
             if locked and locks is None: _say_once(tier, 'programs are interpreted, but in a process without locks')
@@ -313,10 +317,10 @@ def _say_once(tier: str, words: str):
     if tier not in _without: warnings.warn(f'{words}; see mtd.sandbox.layers()', stacklevel=2)
     _without.add(tier)
 
-# %% ../nbs/05_programs.ipynb #5a588aba
-def _give(worker: Worker, tier: str, lock: bool): # back for the next call, unless it has served long enough
+# %% ../nbs/05_programs.ipynb #f623fe3e
+def _give(worker: Worker): # back for the next call, unless it has served long enough
     if not worker.alive or worker.served >= 20_000: return worker.close()
-    with _idle_lock: _idle.setdefault((tier, lock), []).append(worker)
+    with _idle_lock: _idle.setdefault(worker.kind, []).append(worker)
 
 def close_workers():
     "End the idle workers of this process (also done at exit)."
@@ -375,10 +379,9 @@ def _settle(call: _Call, tier: str, texts: list) -> list | None: # an outcome ea
         crashed = ended and alone and not late and not crashed
     return done
 
-# %% ../nbs/05_programs.ipynb #10369a3c
+# %% ../nbs/05_programs.ipynb #f1781633
 def _attempt(call: _Call, tier: str, texts: list) -> tuple: # outcomes, fewer than texts where the worker ended; was it late?
-    lock = call.lock or tier == 'jail' # there is no jail without
-    if (worker := _take(tier, lock)) is None: return None, False
+    if (worker := _take(tier, call.lock, call.ask['memory'])) is None: return None, False
     call.busy.add(worker)
     done, seconds = [], 5 * call.ask['timeout'] + 4 # it has alarms of its own; this one is for what they cannot end
     try:
@@ -391,7 +394,7 @@ def _attempt(call: _Call, tier: str, texts: list) -> tuple: # outcomes, fewer th
     finally:
         call.busy.discard(worker)
         worker.served += len(texts)
-        if len(done) == len(texts): _give(worker, tier, lock)
+        if len(done) == len(texts): _give(worker)
         else: worker.close()
     return done[:len(texts)], worker.late
 

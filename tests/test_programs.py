@@ -68,6 +68,11 @@ JAIL = { # what only CPython runs
     'import numpy as np\nans = np.mean([0.5, 1.0])': Fraction(3, 4),
     'import numpy as np\nans = np.linalg.solve([[1, 1], [1, -1]], [3, 1])[0].round(6)': 2,
     'import numpy as np\nans = np.float32(0.5)': Fraction(1, 2),
+    'import numpy as np\nans = np.percentile([1, 2, 3, 4], 50) + np.fft.fft([1, 2, 3])[0].real': Fraction(17, 2),
+    'from sympy import *\nf, x = Function("f"), symbols("x")\nans = dsolve(f(x).diff(x) - f(x), f(x)).rhs.subs({symbols("C1"): 1, x: 0})': 1,
+    'from sympy import *\nx = symbols("x")\nans = integrate(x**2, (x, 0, 3)) + limit(sin(x) / x, x, 0) + Sum(x, (x, 1, 4)).doit()': 20,
+    'from sympy.solvers.diophantine import diophantine\nfrom sympy import symbols\nx, y = symbols("x y", integer=True)\nans = len(diophantine(2*x + 3*y - 5))': 1,
+    'from datetime import datetime\nans = datetime.strptime("3:45 PM", "%I:%M %p").hour': 15,
     'class Box:\n    def __init__(self, n): self.n = n\n    def __add__(self, other): return Box(self.n + other.n)\nans = (Box(2) + Box(5)).n': 7,
     'from dataclasses import dataclass\n@dataclass\nclass A:\n    n: int = 4\nans = A().n': 4,
     'def g():\n    total = 0\n    while True: total += yield total\nit = g(); next(it); it.send(4)\nans = it.send(5)': 9,
@@ -198,7 +203,7 @@ SLOW = 'n = 0\nwhile n < 50_000: n += 1\nans = n'
 @pytest.mark.parametrize('tiers', [('interpreter',), pytest.param(('jail',), marks=needs_jail)])
 def test_a_worker_that_dies_is_replaced(tiers):
     worker = programs._take(tiers[0], True)
-    programs._give(worker, tiers[0], True)
+    programs._give(worker)
     killer = threading.Timer(0.2, lambda: os.kill(worker.process.pid, signal.SIGKILL))
     killer.start()
     texts = [SLOW if tiers == ('interpreter',) else SLOW.replace('50_', '9_050_'), 'ans = 1', 'while True: pass', 'ans = 2'] * 2
@@ -211,7 +216,7 @@ def test_a_worker_that_dies_is_replaced(tiers):
 def test_one_who_hangs_is_stopped_and_nobody_else_is_blamed():
     "A worker stopped by a signal, as if one program had hung in a way that no alarm ends."
     worker = programs._take('interpreter', True)
-    programs._give(worker, 'interpreter', True)
+    programs._give(worker)
     threading.Timer(0.1, lambda: os.kill(worker.process.pid, signal.SIGSTOP)).start()
     assert [o.answer for o in run_all([SLOW] * 20, workers=1, timeout=0.5)] == [50_000] * 20 and not worker.alive
 
@@ -290,7 +295,7 @@ def _in_a_fork(queue): queue.put([o.answer for o in run_all(['ans = 1', 'class A
 def test_a_forked_copy_starts_its_own_workers():
     run_all(['ans = 1', 'class A: n = 2\nans = A.n'])
     mine = programs._take('interpreter', True)
-    programs._give(mine, 'interpreter', True)
+    programs._give(mine)
     context = multiprocessing.get_context('fork')
     queue = context.SimpleQueue()
     copies = [context.Process(target=_in_a_fork, args=(queue,)) for _ in range(2)]
