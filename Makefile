@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROFILE ?= lab
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-full jupyter notebooks clean
+.PHONY: help install run test test-full nightly jupyter notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -26,6 +26,9 @@ test: install  ## the tests, within ten minutes on two cores
 
 test-full: install  ## the long rest of the tests
 	$(BIN)/pytest -m full
+
+nightly: install  ## random inputs for the executors, 100,000 for each test
+	MTD_FUZZ=100000 $(BIN)/pytest -m fuzz
 
 jupyter: install  ## open the notebooks in JupyterLab
 	cd nbs && ../$(BIN)/jupyter lab

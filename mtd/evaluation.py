@@ -139,32 +139,35 @@ class Scores:
         head = '| | n | right | accuracy | standard error | 95% interval | unparsable |\n|---|---:|---:|---:|---:|---:|---:|'
         return '\n'.join([head, *map(line, self.rows)])
 
-# %% ../nbs/09_evaluation.ipynb #2da005f0
+# %% ../nbs/09_evaluation.ipynb #12776053
 def right_ones(
     outcomes, # one `Outcome` a problem
     problems, # `Problem`s, in the same order
+    equality='exact', # when an answer is right: an `Equality`, or a name in `EQUALITIES`
 ) -> list[bool]: # is the outcome the problem's answer, by `same_answer`?
     "Which outcomes are right; `ValueError` where they do not belong together."
     outcomes, problems = list(outcomes), list(problems)
     if len(outcomes) != len(problems): raise ValueError(f'{len(outcomes)} outcomes for {len(problems)} problems; give one each, in the same order')
-    return [same_answer(o, p.answer) for o, p in zip(outcomes, problems)]
+    return [same_answer(o, p.answer, equality) for o, p in zip(outcomes, problems)]
 
 def score(
     outcomes, # one `Outcome` a problem
     problems, # `Problem`s, in the same order
     name: str = '', # what is scored
+    equality='exact', # when an answer is right: an `Equality`, or a name in `EQUALITIES`
 ) -> Score: # counted by `same_answer`
     "Count what is right and what could not be read."
     outcomes = list(outcomes)
-    right = right_ones(outcomes, problems)
+    right = right_ones(outcomes, problems, equality)
     return Score(name, len(right), sum(right), sum(not o.ok for o in outcomes))
 
 def score_thoughts(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a problem
     problems, # `Problem`s, in the same order
+    equality='exact', # when an answer is right: an `Equality`, or a name in `EQUALITIES`
 ) -> Scores: # a row a thought
     "Score every thought on the same problems."
-    return Scores(tuple(score(o, problems, name) for name, o in outcomes_by_thought.items()))
+    return Scores(tuple(score(o, problems, name, equality) for name, o in outcomes_by_thought.items()))
 
 # %% ../nbs/09_evaluation.ipynb #56d16968
 def _aligned(outcomes_by_thought: dict, order) -> list: # the thoughts' lists, in this order
@@ -194,15 +197,16 @@ def vote(
         chosen.append(given[votes.index(max(votes))] if given else row[-1])
     return chosen
 
-# %% ../nbs/09_evaluation.ipynb #9cbe6fe2
+# %% ../nbs/09_evaluation.ipynb #3071247d
 def oracle(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a problem
     problems, # `Problem`s, in the same order
     subset=None, # thought names; None for every combination of two and more
+    equality='exact', # when an answer is right: an `Equality`, or a name in `EQUALITIES`
 ) -> Scores: # a row a combination, named `cot+pot`
     "How often at least one thought of a combination is right."
     names, problems = list(outcomes_by_thought), list(problems)
-    right = {t: right_ones(o, problems) for t, o in zip(names, _aligned(outcomes_by_thought, names))}
+    right = {t: right_ones(o, problems, equality) for t, o in zip(names, _aligned(outcomes_by_thought, names))}
     subsets = [tuple(subset)] if subset else [c for size in range(2, len(names) + 1) for c in itertools.combinations(names, size)]
     _aligned(outcomes_by_thought, sorted({t for c in subsets for t in c}))
     return Scores(tuple(Score('+'.join(c), len(problems), sum(any(row) for row in zip(*(right[t] for t in c))),
@@ -232,7 +236,7 @@ def _rule_name(rule, order) -> str: return ('vote, ties ' if rule == 'vote' else
 def _rules(names, ties) -> list: # (rule, order)
     return [('fallback', order) for order in itertools.permutations(names)] + ([('vote', tuple(ties))] if len(names) > 1 else [])
 
-# %% ../nbs/09_evaluation.ipynb #abdd50a2
+# %% ../nbs/09_evaluation.ipynb #acf25310
 def apply_rule(
     rule: str, # `fallback` or `vote`
     order, # thought names
@@ -245,21 +249,23 @@ def score_rules(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a problem
     problems, # `Problem`s, in the same order
     ties, # thought names: who wins a tie in the vote
+    equality='exact', # when an answer is right: an `Equality`, or a name in `EQUALITIES`
 ) -> Scores: # a row a rule
     "Score every fallback order and the vote."
-    return Scores(tuple(score(apply_rule(rule, order, outcomes_by_thought), problems, _rule_name(rule, order))
+    return Scores(tuple(score(apply_rule(rule, order, outcomes_by_thought), problems, _rule_name(rule, order), equality)
                         for rule, order in _rules(list(outcomes_by_thought), ties)))
 
-# %% ../nbs/09_evaluation.ipynb #7eaa058c
+# %% ../nbs/09_evaluation.ipynb #f8f1a6b4
 def choose_order(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a development problem
     problems, # the development `Problem`s, in the same order
+    equality='exact', # when an answer is right: an `Equality`, or a name in `EQUALITIES`
 ) -> Choice: # the best rule there
     "Try every fallback order, and a vote whose ties follow the single thoughts' accuracies; keep the best."
     problems, names = list(problems), list(outcomes_by_thought)
-    single = score_thoughts(outcomes_by_thought, problems)
+    single = score_thoughts(outcomes_by_thought, problems, equality)
     ties = tuple(sorted(names, key=lambda t: (-single[t].right, names.index(t))))
-    scores = score_rules(outcomes_by_thought, problems, ties)
+    scores = score_rules(outcomes_by_thought, problems, ties, equality)
     best = max(range(len(scores)), key=lambda i: (scores.rows[i].right, -i))
     return Choice(*_rules(names, ties)[best], ties, scores)
 

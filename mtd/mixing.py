@@ -12,14 +12,14 @@ from pathlib import Path
 from .core import Problem, number_text, same_answer, write_atomic
 from .prompting import execute, find_thought, student_input
 
-# %% ../nbs/07_mixing.ipynb #da57d112
+# %% ../nbs/07_mixing.ipynb #259f1cfc
 def _plain(text: str) -> str:
     return ' '.join(text.split())
 
 def verify(
     problems, # the problems, with their gold answers
     completions, # `Completion`s of any of their thoughts
-    tolerance: float = 1e-9, # relative, where an answer is not an integer
+    equality='exact', # when an answer is the gold's: an `Equality`, or a name in `EQUALITIES`
 ) -> list: # a dict each, in order: problem_id, thought, source, sample, text, status, answer, detail, right, reason
     "Execute every completion and compare it with the gold; `KeyError` for a completion of no problem."
     gold = {p.id: p.answer for p in problems}
@@ -29,7 +29,7 @@ def verify(
         for i, outcome in zip(where, execute(name, [completions[i].text for i in where])): outcomes[i] = outcome
     rows, kept = [], set()
     for c, outcome in zip(completions, outcomes):
-        right, once = same_answer(outcome, gold[c.problem_id], tolerance), (c.problem_id, c.thought, _plain(c.text))
+        right, once = same_answer(outcome, gold[c.problem_id], equality), (c.problem_id, c.thought, _plain(c.text))
         reason = ('duplicate' if once in kept else '') if right else outcome.status if not outcome.ok else 'another number'
         if right: kept.add(once)
         rows.append(dict(problem_id=c.problem_id, thought=c.thought, source=c.source, sample=c.sample, text=c.text, right=right,

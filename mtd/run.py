@@ -310,14 +310,14 @@ def _from_files(run, problems):
 
 SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
 
-# %% ../nbs/run.ipynb #780cd782
-@_stage('problems completions', '', 'mixing', 'sympy')
+# %% ../nbs/run.ipynb #99992e5e
+@_stage('problems completions', 'equality', 'mixing', 'sympy')
 def make_thoughts(run, folder):
     "thoughts.jsonl and yields.json."
     from mtd.mixing import verify, yields
     from mtd.teacher import Completion
     problems = read_problems(run, 'train') + read_problems(run, 'dev')
-    rows = verify(problems, [Completion(**r) for r in run.read('completions', 'completions.jsonl')])
+    rows = verify(problems, [Completion(**r) for r in run.read('completions', 'completions.jsonl')], run.settings.equality)
     write_jsonl(folder/'thoughts.jsonl', rows)
     table = yields(rows, run.read('completions', 'failures.jsonl'))
     write_atomic(folder/'yields.json', json.dumps(table, indent=1) + '\n')
@@ -373,7 +373,7 @@ def make_baseline(run, folder):
     train, dev = _splits(run)
     _train(run, DatasetDict(train=Dataset.from_list(answers_only(train)), dev=Dataset.from_list(answers_only(dev))), folder)
 
-# %% ../nbs/run.ipynb #4bc911b0
+# %% ../nbs/run.ipynb #76a67571
 def _predict(student, problems, inputs, outcomes_of, run, path):
     "Answers to `inputs`, executed, as rows."
     from mtd.core import same_answer
@@ -381,9 +381,9 @@ def _predict(student, problems, inputs, outcomes_of, run, path):
     s = run.settings
     texts = generate(student, inputs, max_new_tokens=s.max_new_tokens, batch_size=s.eval_batch, path=path)
     return [dict(id=p.id, gold=str(p.answer), text=text, status=o.status, answer=str(o.answer) if o.ok else None, shown=o.text, detail=o.detail,
-                 right=same_answer(o, p.answer)) for p, text, o in zip(problems, texts, outcomes_of(texts))]
+                 right=same_answer(o, p.answer, s.equality)) for p, text, o in zip(problems, texts, outcomes_of(texts))]
 
-@_stage('problems student', 'thoughts max_new_tokens test_sets', 'evaluation', _TRAINERS + ' sympy')
+@_stage('problems student', 'thoughts max_new_tokens test_sets equality', 'evaluation', _TRAINERS + ' sympy')
 def make_predictions(run, folder):
     "<set>.<thought>.jsonl: id, gold, text, status, answer, shown (as written), detail, right."
     from mtd.finetuning import load_student
@@ -398,8 +398,8 @@ def make_predictions(run, folder):
             write_jsonl(file, rows)
     (folder/'journal.jsonl').unlink(missing_ok=True)
 
-# %% ../nbs/run.ipynb #0470b9dc
-@_stage('problems baseline', 'max_new_tokens test_sets', 'evaluation mixing', _TRAINERS)
+# %% ../nbs/run.ipynb #3e7fc85f
+@_stage('problems baseline', 'max_new_tokens test_sets equality', 'evaluation mixing', _TRAINERS)
 def make_baseline_predictions(run, folder):
     "<set>.answer.jsonl of the baseline, as `predictions`."
     from mtd.chains import read_answers
@@ -412,7 +412,7 @@ def make_baseline_predictions(run, folder):
                     _predict(student, problems, [e['input'] for e in answers_only(problems)], read_answers, run, folder/'journal.jsonl'))
     (folder/'journal.jsonl').unlink(missing_ok=True)
 
-# %% ../nbs/run.ipynb #3d0d356d
+# %% ../nbs/run.ipynb #08fe3835
 def read_outcomes(
     run: Run, # the run
     name: str, # `dev` or a test set
@@ -426,34 +426,38 @@ def _outcome(row):
     from mtd.core import Outcome
     return Outcome(row['status'], None if row['answer'] is None else Fraction(row['answer']), row['detail'], row['shown'])
 
-def _scored(outcomes, problems, ties):
+def _scored(outcomes, problems, ties, equality):
     "Every thought, every combination and every oracle on one set."
     from mtd.evaluation import oracle, score_rules, score_thoughts
-    parts = dict(thoughts=score_thoughts(outcomes, problems), combinations=score_rules(outcomes, problems, ties), oracle=oracle(outcomes, problems))
+    parts = dict(thoughts=score_thoughts(outcomes, problems, equality), combinations=score_rules(outcomes, problems, ties, equality),
+                 oracle=oracle(outcomes, problems, equality=equality))
     return dict(n=len(problems), **{k: {s.name: s.to_dict() for s in scores} for k, scores in parts.items()})
 
+# %% ../nbs/run.ipynb #2f08d5b4
 def _baselines(run, name, problems):
     "What needs no thought: the most frequent training answer, and the student of answers alone."
     from mtd.core import number_text
     from mtd.evaluation import constant_outcomes, most_frequent_answer, score
     often = most_frequent_answer(_splits(run)[0])
-    found = {f'always {number_text(often)}': score(constant_outcomes(often, len(problems)), problems)}
+    found = {f'always {number_text(often)}': score(constant_outcomes(often, len(problems)), problems, equality=run.settings.equality)}
     if run.settings.answers_only:
-        found['trained on answers alone'] = score([_outcome(r) for r in run.read('baseline_predictions', f'{file_name(name)}.answer.jsonl')], problems)
+        rows = run.read('baseline_predictions', f'{file_name(name)}.answer.jsonl')
+        found['trained on answers alone'] = score(map(_outcome, rows), problems, equality=run.settings.equality)
     return {k: v.to_dict() for k, v in found.items()}
 
-# %% ../nbs/run.ipynb #a2a8e065
-@_stage('problems predictions', 'answers_only test_sets', 'evaluation')
+# %% ../nbs/run.ipynb #4f3cd298
+@_stage('problems predictions', 'answers_only test_sets equality', 'evaluation')
 def make_scores(run, folder):
     "scores.json: per test set its thoughts, combinations, oracle and baselines; the combination chosen on dev."
     from mtd.evaluation import choose_order
     problems, outcomes = read_outcomes(run, 'dev')
-    choice = choose_order(outcomes, problems)
+    choice = choose_order(outcomes, problems, run.settings.equality)
     sets = {}
     for name in run.settings.test_sets:
         test, answers = read_outcomes(run, name)
-        sets[name] = _scored(answers, test, choice.ties) | dict(baselines=_baselines(run, name, test))
-    scores = dict(chosen=dict(name=choice.name, rule=choice.rule, order=choice.order), dev=_scored(outcomes, problems, choice.ties), sets=sets)
+        sets[name] = _scored(answers, test, choice.ties, run.settings.equality) | dict(baselines=_baselines(run, name, test))
+    scores = dict(chosen=dict(name=choice.name, rule=choice.rule, order=choice.order), sets=sets,
+                  dev=_scored(outcomes, problems, choice.ties, run.settings.equality))
     write_atomic(folder/'scores.json', json.dumps(scores, indent=1) + '\n')
 
 # %% ../nbs/run.ipynb #5183a453

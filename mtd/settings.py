@@ -20,7 +20,7 @@ from .core import digest, find_file
 def _key(low=None, high=None, choices=None, local=False):
     return field(metadata=dict(low=low, high=high, choices=choices, local=local))
 
-# %% ../nbs/settings.ipynb #ae5454fe
+# %% ../nbs/settings.ipynb #e1a4a176
 @dataclass(frozen=True)
 class ProblemSettings:
     "What is learnt from and what is scored."
@@ -48,6 +48,7 @@ class TeacherSettings:
     concurrency: int = _key(1, 1024, local=True)
     slip_rate: float = _key(0.0, 1.0)
     paths: int = _key(1)
+    equality: str = _key(choices='mtd.core.EQUALITIES')
 
 # %% ../nbs/settings.ipynb #d3107694
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """Equations beyond the lesson: what is read, real systems beside sympy, hostile text, the solving process."""
 import json, os, random, re, time
 from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 import mtd.equations as eq
 from mtd.core import number_text
-from mtd.equations import Limits, read_system, solve_all, solve_equations
+from mtd.equations import Limits, read_system, solve_all, solve_equations, solve_linear
 
 MTD_DATA = os.environ.get('MTD_DATA')
 STATUSES = {'solved', 'underdetermined', 'inconsistent', 'ambiguous', 'not_real', 'no_answer', 'syntax', 'unsupported',
@@ -29,11 +30,18 @@ STATUSES = {'solved', 'underdetermined', 'inconsistent', 'ambiguous', 'not_real'
     'x = 7': 7,
     'Ans = 5.': 5, 'ans = ann\nann = 2*bob\nbob = 4': 8, 'a/b = 2/3\na + b = 10\nans = a': 4, '(x+1)^2 = x^2 + 5': 2,
     'x*y = 6\nans = x*y': 6, '2**x = 8': 3, 'x**0.5 = 3': 9, 'price(1+0.1) = 11; ans = price': 10, 'x = 3\nx = 3': 3,
+    '```python\nans = 5 # five\n```\n': 5, 'True = 1; None = 2; ans = True + None': 3,
+    'ans = 0.1 + 0.2; ans = 0.30': '0.3', 'ans = 0.12345678901234567890 * 10**20': 12345678901234567890,
+    'day1_total = 3; ans = 2 * day1_total': 6, 'a = 007; ans = a': 7, 'x1F = 5; ans = x1F': 5, 'ans = 5.*2': 10,
+    'a = 3\r\n  b = 4\r\nans = a + b': 7, 'ans = 2 * -3': -6, 'ans = 3 - -2': 5, 'ans = 7 // 2 % 2': 1,
+    'ans = -7 % 3': 2, 'ans = 7.5 % 2': '1.5', 'ans = min(3, 1/2) + max(2)': '2.5', 'ans = round(5/2)': 2,
+    'a = 3; b = ceil(a/2); ans = abs(b - 10)': 8, 'ans = floor(-7/2)': -4, '٣ + ans = 5': 2, 'ans = 2³': 8,
+    'ans - 1,000 = 200': 1200, 'p = 20%; ans = p * 50': 10, '(ans) = (3)': 3, '2 = ans/3 = b': 6,
     'Equations:\nans = 3': 3, 'ans = 1e3': 1000, 'ans = .5': '1/2', 'a + b = 10\nans = a + b\nc = d': 10}.items())
 def test_reads_what_models_write(text, answer):
     outcome = solve_equations(text)
     assert (outcome.status, outcome.answer) == ('solved', Fraction(answer)), outcome
-    assert outcome.text == number_text(Fraction(answer))
+    assert outcome.text == number_text(Fraction(answer)) and type(outcome.answer.numerator) is int
 
 
 @pytest.mark.parametrize('text, status, words', [
@@ -64,6 +72,17 @@ def test_says_why_there_is_no_answer(text, status, words):
     assert outcome.status == status and words in outcome.detail and outcome.answer is None, outcome
 
 
+def test_the_way_through_python_agrees_with_the_long_one():
+    for text in ['a = 1; b = a = 2*c', '% a\n  a = 1.50\n\n# b\na + b = 3', '(a + 1)*2 = -b/3', 'a = b**2 - ceil(c)',
+                 'in_ = 0']:
+        assert eq._read_plain(text, Limits()), text
+    for text in ['3x = 1', 'a(b) = 1', '0x1F = a', '1_0 = a', '1e3 = a', '(a = 3)', 'a = (1\n+ 2)', 'a = 1j',
+                 'not a = 3', 'a.b = 3', 'a = - - 3', 'in = 3', 'a = b in c', 'a', 'pass', 'a = 3 if b else 4', 'ß = 3',
+                 'a = f(3)', 'a = ' + '(' * 50 + '1' + ')' * 50, 'a = True', 'a\x0c= 3', 'a = 1\n' * 201,
+                 'a = 1' + ' + 1' * 400, 'a = 0.12345678901234567', 'a*b*True = 3']:
+        with pytest.raises(eq._Odd): eq._read_once(eq._System(eq._read_plain(text, Limits()), Limits()))
+
+
 def test_the_order_of_the_lines_does_not_matter():
     lines = [f'v{i} = v{i + 1} + {i}' for i in range(60)] + ['v60 = 5', 'p + q = v3', 'p - q = 7', 'ans = p*v1 + q']
     want = solve_equations('\n'.join(lines))
@@ -78,6 +97,51 @@ def test_a_contradiction_names_only_the_lines_that_disagree():
     assert all(f'line {n}:' in detail for n in (1, 2, 3, 4, 5)) and 'line 6' not in detail
     detail = solve_equations('p + q = 3\nq + r = 4\np - r = 5\nu + w = 1\nans = u').detail
     assert all(f'line {n}:' in detail for n in (1, 2, 3)) and 'line 4' not in detail
+
+
+def test_the_set_that_disagrees_is_a_smallest_one():
+    rng, found = random.Random(0), 0
+    while found < 60:
+        lines = [' + '.join(f'{rng.randint(1, 3)}*{v}' for v in rng.sample(['ans', 'b', 'c', 'd'], rng.randint(1, 3)))
+                 + f' = {rng.randint(0, 3)}' for _ in range(rng.randint(2, 6))]
+        def wrong(part): return solve_equations('\n'.join(part)).status == 'inconsistent'
+        if not wrong(lines): continue
+        found += 1
+        outcome = solve_equations('\n'.join(lines))
+        named = [int(n) for n in re.findall(r'line (\d+):', outcome.detail)]
+        assert wrong([lines[n - 1] for n in named]), 'what is named disagrees'
+        assert not any(map(wrong, combinations(lines, len(named) - 1))), 'and no fewer lines do'
+        assert len(named) == 1 or 'no fewer disagree' in outcome.detail
+    many = '\n'.join([f'a{i} = {i}' for i in range(150)] + ['a3 + a77 + a140 = 0', 'ans = a5'])
+    detail = solve_equations(many).detail
+    assert re.findall(r'line (\d+):', detail) == ['4', '78', '141', '151'] and 'none of these can be left out' in detail
+
+
+def test_a_rule_of_the_caller_chooses_among_roots():
+    text, said = 'x^2 = x + 6', 'x is -2 or 3'
+    assert solve_equations(text).detail == said
+    for rule, answer in {'positive': 3, 'largest': 3, 'smallest': -2}.items():
+        outcome = solve_equations(text, choose=rule)
+        assert outcome.answer == answer and outcome.detail == f"{said}; chosen by the rule '{rule}'", outcome
+    open_ = solve_equations(text, choose='whole')
+    assert open_.status == 'ambiguous' and open_.detail.startswith(said) and 'whole' in open_.detail
+    assert solve_equations('2*x^2 = 5*x - 3', choose='whole').answer == 1
+    assert [o.answer for o in solve_all(['x = -1', 'x^2 = 9'], choose='positive')] == [-1, 3], 'one value needs no rule'
+    rounded = solve_equations('x^2 = 2', choose='positive')
+    assert rounded.text.startswith('1.41421356237') and 'rounded from sqrt(2)' in rounded.detail
+    assert "x is -sqrt(2) or sqrt(2); chosen by the rule 'positive'" in rounded.detail
+    with pytest.raises(ValueError, match='positive, whole, smallest, largest'):
+        solve_equations('x = 1', choose='nicest')
+
+
+def test_linear_equations_that_are_built_already():
+    values, reason = solve_linear([{'a': 1, 'b': 1, '': -10}, {'a': Fraction(1, 3), 'b': -1, '': Fraction(2, 3)}])
+    assert values == {'a': 7, 'b': 3} and reason == '' and all(type(v) is Fraction for v in values.values())
+    assert solve_linear([{'a': 2, '': -3}, {'b': 1, 'c': 1}], ['a']) == ({'a': Fraction(3, 2)}, ''), 'b is not asked'
+    assert solve_linear([{'a': 1, 'b': 1, '': -1}]) == (None, 'underdetermined: nothing fixes a, b')
+    assert solve_linear([{'a': 1, '': -1}, {'a': 1, '': 2}])[1].startswith('inconsistent: equation 2')
+    assert solve_linear([{'a': 1, '': -1}], ['z']) == (None, 'underdetermined: nothing fixes z')
+    assert solve_linear([{'a': 1 << 20_000, '': 1}])[1].startswith('too_large')
 
 
 def test_an_irrational_answer_is_rounded_and_says_so():
@@ -151,32 +215,44 @@ PIECES = ['ans', 'x', 'y', 'in', 'max', 'ceil', 'of', '(', ')', '=', '=', '+', '
           ',', ';', '\n', '3', '0', '20', '1,200', '.5', '5.', '$', ' ', '#', '²', "'",
           '9**9', '1e9', 'M&Ms', '2nd_x', '\\', '>=', ':', '```',
           '\x00', '\u2028', 'ß', '٣', '\ud800']
+leaves = ['ans', 'x', 'y', 'in', '3', '0', '20%', '1,200', '0,123', '$1,200.5', '2.5', '3x', 'day1', 'if', '0x1F', '1_0']
+signs = ['+', '-', '*', '/', '*', '%', '//', '**', ' ', '=', 'in', '×', '−', '^', '² ', '$', ',']
+sides = st.recursive(st.sampled_from(leaves), lambda e: st.builds('{} {} {}'.format, e, st.sampled_from(signs), e)
+    | st.builds('{}({})'.format, st.sampled_from(['', '-', '2', 'y', 'ceil', 'round']), e), max_leaves=6)
+systems = st.lists(st.builds('{} = {}'.format, sides, sides) | st.just('% a comment'), max_size=5).map('\n'.join)
 texts = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=25).map(' '.join),
-                  st.lists(st.sampled_from(PIECES), max_size=25).map(''.join))
+                  st.lists(st.sampled_from(PIECES), max_size=25).map(''.join), systems)
 
 
-def check(text):
+@pytest.mark.fuzz
+@given(texts)
+def test_any_text_has_an_outcome(text):
     outcome = solve_equations(text, Limits(seconds=1.0))
     assert outcome.status in STATUSES and outcome.ok == (outcome.status == 'solved')
-    assert outcome.ok or outcome.detail, 'a missing answer has a reason'
-    if outcome.ok: assert outcome.text
+    assert outcome.text if outcome.ok else outcome.detail, 'an answer is written, a missing one has a reason'
+    assert outcome.status != 'syntax' or re.search(r'line \d+, column \d+', outcome.detail), outcome
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.fuzz
 @given(texts)
-def test_any_text_has_an_outcome(text): check(text)
-
-
-@pytest.mark.full
-@settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(texts)
-def test_any_text_has_an_outcome_long(text): check(text)
+def test_both_ways_to_read_a_text_agree(text):
+    try: plain = eq._read_once(eq._System(eq._read_plain(text, Limits()), Limits()))
+    except (eq._Odd, eq._Stop, eq._Contradiction): return  # then only the long way counts
+    long = eq._read_once(eq._System(read_system(text), Limits()))
+    def said(s): return s.env, s.waiting, s.stuck, [(e.line, e.text, e.names) for e in s.equations]
+    assert said(plain) == said(long)
 
 
 def test_a_batch_is_its_items():
-    batch = ['x = 1', 'x = ', 'x^2 = 9', None, 'ans = 9**9**9']
-    assert solve_all(batch) == [solve_equations(t) for t in batch]
-    assert [o.status for o in solve_all(batch)] == ['solved', 'syntax', 'ambiguous', 'syntax', 'too_large']
+    batch = ['x = 1', 'x = ', 'x^2 = 9', None, 'ans = 9**9**9', 'x^999 = 2', 'x^3 = 27', 'a = 1\na = 2', 'ans = y',
+             'x^2 = -1']
+    limits = Limits(seconds=1.0)
+    alone = {t: solve_equations(t, limits) for t in batch}
+    assert [alone[t].status for t in batch] == ['solved', 'syntax', 'ambiguous', 'syntax', 'too_large', 'timeout',
+                                                'solved', 'inconsistent', 'underdetermined', 'not_real']
+    for seed in range(3):
+        random.Random(seed).shuffle(batch)
+        assert solve_all(batch, limits) == [alone[t] for t in batch], 'the neighbours change nothing'
 
 
 @pytest.mark.skipif(not MTD_DATA, reason='MTD_DATA is not set')

@@ -90,6 +90,14 @@ def test_what_does_not_belong_together_is_refused():
     with pytest.raises(ValueError, match='names'): ev.vote(dict(a=[A(1)]), ('b',))
     with pytest.raises(ValueError, match='names'): ev.oracle(dict(a=[A(1)]), problems([1]), ('a', 'z'))
 
+def test_scores_are_counted_by_the_chosen_equality():
+    near = dict(a=[A('1.0005'), A(2)], b=[A(1), A(3)])
+    gold = problems([1, 2])
+    for name, a, best in (('exact', 1, 2), ('papers', 2, 2), ('harness', 1, 2)):
+        assert ev.score(near['a'], gold, equality=name).right == ev.score_thoughts(near, gold, name)['a'].right == sum(ev.right_ones(near['a'], gold, name)) == a
+        assert ev.score_rules(near, gold, ('a', 'b'), name)['a → b'].right == a and ev.oracle(near, gold, equality=name)['a+b'].right == best
+    assert ev.choose_order(near, gold, 'papers').scores['a → b'].right == 2 and ev.choose_order(near, gold).scores['a → b'].right == 1
+
 def test_every_combination_has_its_oracle():
     table = ev.oracle(dict(a=[A(1), A(9)], b=[A(9), A(2)], c=[A(None), A(None)]), problems([1, 2]))
     assert {s.name: (s.right, s.unparsable) for s in table} == {'a+b': (2, 0), 'a+c': (1, 0), 'b+c': (1, 0), 'a+b+c': (2, 0)}

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from mtd import chains, prompting
-from mtd.core import Outcome, Problem, same_answer
+from mtd.core import Equality, Problem
 from mtd.mixing import answers_only, examples, verify, write_mix, yields
 from mtd.teacher import Completion
 
@@ -51,8 +51,8 @@ def test_a_fourth_thought_is_one_row(monkeypatch):
     assert examples([SHOP], rows)[0]['input'].endswith('\nBackwards.\n')
 
 
-@pytest.mark.parametrize('predicted, gold, same', [
-    ('5', 5, True), ('5.0', 5, True), ('5', '5.004', False), ('5.00', '5.004', True), ('0.05', 5, False), ('20%', '1/5', True), (float('nan'), 1, False),
-    (10**30, 10**30 + 1, False), (0.1 + 0.2, '0.3', True), ('abc', 'abc', False), (Outcome('ran', None), 0, False), ('1,000', 1000, True), (True, 1, False),
-])
-def test_same_answer(predicted, gold, same): assert same_answer(predicted, gold) == same
+def test_the_filter_keeps_by_the_chosen_equality():
+    chain = made('The answer is 2.5005.', 'cot')
+    assert [verify([SHOP], [chain], name)[0]['right'] for name in ('exact', 'papers', 'harness')] == [False, True, False]
+    assert [verify([SHOP], [made('The answer is $2.50.', 'cot')], name)[0]['right'] for name in ('exact', 'papers', 'harness')] == [True, True, False]
+    assert verify([SHOP], [chain], Equality(absolute=0.01))[0]['right']

@@ -33,6 +33,7 @@ def test_default_holds_each_key_once_with_a_comment():
     ({'epochs': 'inf'}, 'not a number'), ({'endpoint': 'http://me:secret@host/v1'}, 'OPENAI_API_KEY'), ({'endpoint': 'foo'}, 'no base URL'), ({'learning_rate': 0}, 'train nothing'),
     ({'student_model': 'scratch-lfm'}, "did you mean 'scratch-lfm2'"), ({'train_problems': 0}, 'endless'),
     ({'recorded': 'file.jsonl'}, 'thought:file'), ({'test_sets': 'lab/number'}, "did you mean 'lab/numbers'"),
+    ({'equality': 'exakt'}, "did you mean 'exact'"),
 ])
 def test_wrong_values_are_refused(overrides, says):
     with pytest.raises(ValueError, match=says): settings.load('lab', overrides)
