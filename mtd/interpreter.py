@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Fuel', 'Ran', 'Unsupported', 'Stopped', 'Failed', 'interpret']
 
-# %% ../nbs/interpreter.ipynb #50bd9809
-import ast, builtins, itertools, math, operator, re, statistics, sys, threading
+# %% ../nbs/interpreter.ipynb #8172c777
+import ast, builtins, math, operator, re, sys, threading
 import _strptime # loaded now, because `strptime` would look for it when files are out of reach
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -1067,20 +1067,14 @@ def _extreme(native): # min and max
 
 for _f in (min, max): _offer(_f.__name__, 1, 1_000, 'key default')(_extreme(_f))
 
-# %% ../nbs/interpreter.ipynb #04543f28
+# %% ../nbs/interpreter.ipynb #596fdb70
 @_offer('round', 1, 2)
 def _round(m, args, kw):
     if args[0].__class__ is _Exact and len(args) == 1: return _Exact(round(args[0]))
     if len(args) > 1 and args[1].__class__ is int and abs(args[1]) > 400: raise Unsupported('round to as many digits')
     return _native(round)(m, args, kw)
 
-@_offer('pow', 2, 3)
-def _pow(m, args, kw):
-    if len(args) == 2: return _operate(m, ast.Pow, *args)
-    if not set(map(type, args)) <= {int}: raise Unsupported('pow of these')
-    bits = max(v.bit_length() for v in args)
-    m.pay((abs(args[1]).bit_length() + 1) * (1 + (bits * bits >> 19)))
-    return _made(m, pow(*args))
+_offer('pow', 2, 2)(lambda m, args, kw: _operate(m, ast.Pow, *args))
 
 @_offer('divmod', 2, 2)
 def _divmod(m, args, kw):
@@ -1095,7 +1089,7 @@ def _len(m, args, kw):
     if args[0].__class__ not in _PLAIN - {range}: raise Unsupported('len of this')
     return len(args[0])
 
-# %% ../nbs/interpreter.ipynb #c09d5e17
+# %% ../nbs/interpreter.ipynb #a182619d
 @_offer('isinstance', 2, 2)
 def _isinstance(m, args, kw):
     v, kinds = args[0], args[1] if args[1].__class__ is tuple else (args[1],)
@@ -1104,9 +1098,6 @@ def _isinstance(m, args, kw):
 
 def _source(m, value): # a native iterator over any value
     return iter(_iterate(m, value))
-
-@_offer('iter', 1, 1)
-def _iter(m, args, kw): return args[0] if args[0].__class__ is _Lazy else _lazy(m, _source(m, args[0]))
 
 @_offer('next', 1, 2)
 def _next(m, args, kw):
@@ -1206,7 +1197,7 @@ for _kind in (Exception, ValueError, TypeError, ZeroDivisionError, ArithmeticErr
               RuntimeError, NotImplementedError, AssertionError): _type(_kind.__name__, _kind, _error(_kind), 3)
 for _kind in (NameError, AttributeError): _type(_kind.__name__, _kind, None)
 
-# %% ../nbs/interpreter.ipynb #cd25112b
+# %% ../nbs/interpreter.ipynb #8686b880
 def _takes(least, most, run, keywords=''): # a method of ours, with the number of its arguments
     def call(m, args, kw):
         if not least < len(args) <= most + 1 or kw.keys() - set(keywords.split()): raise Unsupported('a method called like this')
@@ -1220,11 +1211,6 @@ def _of_text(native):
             if a.__class__ is str: _pay_search(m, args[0], a)
         return plain(m, args, kw)
     return call
-
-def _pad(m, name, args): # center, ljust, rjust, zfill: room for the width first
-    if args[1].__class__ is not int: raise Unsupported('a width of this')
-    _room(m, args[1], True)
-    return _native(name)(m, args, {})
 
 def _join(m, args, kw):
     items = args[1] if args[1].__class__ in (list, tuple) else _listed(m, args[1])
@@ -1303,7 +1289,7 @@ def _sort_list(m, args, kw):
     if len(items) != len(before) or any(a is not b for a, b in zip(items, before)): raise Unsupported('a list changed while it was sorted')
     items[:] = after
 
-# %% ../nbs/interpreter.ipynb #ab45a935
+# %% ../nbs/interpreter.ipynb #ca027153
 def _of_keys(least, most, native, size=0): # a method of a dict or a set that looks for its first argument
     def call(m, args, kw):
         _key(m, args[0], args[1]); m.hold(size)
@@ -1318,22 +1304,11 @@ def _whole(native, unit=8): # a method that takes nothing and goes through every
         return v
     return _takes(0, 0, call)
 
-def _of_sets(op): # the method that is an operator
-    def call(m, args, kw):
-        other = args[1] if args[1].__class__ is set else _make_set(m, args[1:], {})
-        return _operate(m, op, args[0], other)
-    return _takes(1, 1, call)
-
-def _relation(op):
-    def call(m, args, kw): return _relate(m, op, args[0], args[1] if args[1].__class__ is set else _make_set(m, args[1:], {}))
-    return _takes(1, 1, call)
-
-# %% ../nbs/interpreter.ipynb #663584e5
+# %% ../nbs/interpreter.ipynb #2d407e4f
 _METHODS |= {
     str: {**{name: _of_text(getattr(str, name)) for name in
              'capitalize count endswith find index isalnum isalpha isdigit islower isnumeric isspace isupper lower lstrip rstrip startswith '
              'strip swapcase title upper removeprefix removesuffix'.split()},
-          **{name: _takes(1, 2, lambda m, args, kw, f=getattr(str, name): _pad(m, f, args)) for name in ('center', 'ljust', 'rjust', 'zfill')},
           'join': _takes(1, 1, _join), 'split': _takes(0, 1, _split), 'replace': _takes(2, 2, _replace), 'format': _format_method},
     list: {'append': _takes(1, 1, _append), 'extend': _takes(1, 1, _extend), 'insert': _takes(2, 2, _insert), 'pop': _takes(0, 1, _pop),
            'sort': _takes(0, 0, _sort_list, 'key reverse'), 'index': _searched(list.index), 'count': _searched(list.count),
@@ -1342,8 +1317,7 @@ _METHODS |= {
     dict: {**{name: _whole(getattr(dict, name)) for name in ('keys', 'values', 'items', 'copy', 'clear')}, 'update': _takes(1, 1, _update),
            'get': _of_keys(1, 2, dict.get), 'pop': _of_keys(1, 2, dict.pop), 'setdefault': _of_keys(1, 2, dict.setdefault, 180)},
     set: {**{name: _whole(getattr(set, name)) for name in ('copy', 'clear')}, 'add': _of_keys(1, 1, set.add, 120),
-          'discard': _of_keys(1, 1, set.discard), 'remove': _of_keys(1, 1, set.remove), 'union': _of_sets(ast.BitOr),
-          'intersection': _of_sets(ast.BitAnd), 'difference': _of_sets(ast.Sub), 'issubset': _relation(ast.LtE), 'issuperset': _relation(ast.GtE)},
+          'discard': _of_keys(1, 1, set.discard), 'remove': _of_keys(1, 1, set.remove)},
     int: {'bit_length': _native(int.bit_length)}, float: {'is_integer': _native(float.is_integer)},
     Fraction: {'limit_denominator': _native(Fraction.limit_denominator)},
     timedelta: {'total_seconds': _native(timedelta.total_seconds)}}
@@ -1354,7 +1328,7 @@ _METHODS[datetime]['date'] = _native(datetime.date)
 for _kind, _fields in {Fraction: 'numerator denominator', date: 'year month day', datetime: 'year month day hour minute second',
                        timedelta: 'days seconds'}.items(): _FIELDS[_kind] = {name: getattr(_kind, name) for name in _fields.split()}
 
-# %% ../nbs/interpreter.ipynb #bc845262
+# %% ../nbs/interpreter.ipynb #0c0dc064
 _fewer = lambda n, k: max(0, min(k, n - k))
 _LARGE = { # how many bits the result has at most
     'factorial': lambda n=0, *_: max(n, 0) * n.bit_length(), 'comb': lambda n=0, k=0, *_: _fewer(n, k) * n.bit_length(),
@@ -1376,30 +1350,7 @@ def _prod(m, args, kw):
     for v in _listed(m, args[0]): m.pay(1); total = _operate(m, ast.Mult, total, v)
     return total
 
-def _statistic(native):
-    def call(m, args, kw):
-        items = _listed(m, args[0])
-        m.pay(8 * len(items))
-        if not set(map(type, items)) <= _REAL or not all(-_SMALL < v < _SMALL for v in items): raise Unsupported('statistics of these')
-        return _made(m, native(items))
-    return call
-
-_STATISTICS = {}
-for _f in (statistics.mean, statistics.median): _offer(_f.__name__, 1, 1, '', _STATISTICS)(_statistic(_f))
-
-# %% ../nbs/interpreter.ipynb #41d696a2
-_ITERTOOLS = {}
-
-def _of_lists(native, most): # over lists that are ready; each tuple is paid when it comes
-    def call(m, args, kw):
-        lists = [a if a.__class__ is int else _listed(m, a) for a in args]
-        if native is not itertools.product and (lists[0].__class__ is int or any(v.__class__ is not int or v > 100 for v in lists[1:])):
-            raise Unsupported('an itertools function called like this')
-        return _lazy(m, native(*lists))
-    _offer(native.__name__, 1, most, '', _ITERTOOLS)(call)
-
-for _f, _most in ((itertools.product, 10), (itertools.permutations, 2), (itertools.combinations, 2)): _of_lists(_f, _most)
-
+# %% ../nbs/interpreter.ipynb #9ba82c85
 _NOON = datetime(2024, 1, 1, 12) # what every clock shows
 
 def _parse_date(m, args, kw):
@@ -1493,7 +1444,7 @@ def _symbols(m, args, kw):
     m.hold(1_000 * len(made))
     return made[0] if len(made) == 1 else tuple(made)
 
-# %% ../nbs/interpreter.ipynb #d8497e24
+# %% ../nbs/interpreter.ipynb #013a78f8
 @_offer('Eq', 2, 2, '', _SYMPY)
 def _equal(m, args, kw):
     difference = _symbolic(m, ast.Sub, *args)
@@ -1514,8 +1465,8 @@ def _solve(m, args, kw):
     if found is None or any(_bits(v) > 1_000 for v in found.values()): raise Unsupported('equations without one solution')
     return _Solution({_Symbolic({k: Fraction(1)}): _Exact(v) for k, v in found.items()}) if several else [_Exact(found[names[0]])]
 
-_MODULES |= {name: _Module(name, members) for name, members in {'math': _MATH, 'statistics': _STATISTICS, 'itertools': _ITERTOOLS, 'sympy': _SYMPY,
-             'datetime': _DATETIME, 'fractions': _FRACTIONS}.items()}
+_MODULES |= {name: _Module(name, members) for name, members in
+             {'math': _MATH, 'sympy': _SYMPY, 'datetime': _DATETIME, 'fractions': _FRACTIONS}.items()}
 
 # %% ../nbs/interpreter.ipynb #6a01a55b
 _raising = [0, 0, threading.Lock()] # runs under way, the limit before them, and a lock for the two
