@@ -1034,17 +1034,18 @@ def _sum(m, args, kw):
     for v in items: m.pay(1); total = _operate(m, ast.Add, total, v)
     return total
 
-# %% ../nbs/interpreter.ipynb #0da7092d
+# %% ../nbs/interpreter.ipynb #ffbacef2
 def _ordered(m, items, key): # the elements; of a set in any order where that cannot be seen afterwards
     if items.__class__ is set and key is None and set(map(type, items)) <= {int, str}: m.hold(8 * len(items)); return list(items)
     return _listed(m, items)
 
-def _sort(m, items, kw): # a sorted copy of a list that nobody else holds
+def _sort(m, items, kw, place=None): # a sorted copy of a list that nobody else holds, or the list `place` that holds the same
     key, flip = kw.get('key'), kw.get('reverse', False)
     if flip.__class__ is not bool: raise Unsupported('reverse of this')
     keys = items if key is None else [_call(m, key, [v], {}) for v in items]
     m.hold(96 * len(items))
     m.pay((1 + _weigh(m, keys)) * len(items).bit_length())
+    if place is not None: return place.sort(reverse=flip)
     if key is None: return sorted(items, reverse=flip)
     return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__, reverse=flip)]
 
@@ -1052,16 +1053,17 @@ _offer('sorted', 1, 1, 'key reverse')(lambda m, args, kw: _sort(m, _ordered(m, a
 
 def _extreme(native): # min and max
     def call(m, args, kw):
-        key, lazy = kw.get('key'), args[0].__class__ is _Lazy
-        if len(args) > 1 and 'default' in kw: raise Unsupported(f'{native.__name__} called like this')
-        items = args if len(args) > 1 else _ordered(m, args[0], key)
+        key, several = kw.get('key'), len(args) > 1
+        if several and 'default' in kw: raise Unsupported(f'{native.__name__} called like this')
+        items, keys = (args if several else _ordered(m, args[0], None)) if key is None else [], []
+        for v in () if key is None else args if several else _iterate(m, args[0]): # which a key may change on the way
+            items.append(v); keys.append(_call(m, key, [v], {})); m.hold(48)
+        keys = keys or items
         if not items: return kw['default'] if 'default' in kw else native(())
-        keys = items if key is None else [_call(m, key, [v], {}) for v in items]
-        m.hold(48 * len(items))
         _weigh(m, keys)
         try: return items[native(range(len(items)), key=keys.__getitem__)]
         except TypeError:
-            if lazy: raise Unsupported('a choice that fails half-way') from None
+            if key is not None or args[0].__class__ is _Lazy: raise Unsupported('a choice that fails half-way') from None
             raise
     return call
 
@@ -1256,7 +1258,7 @@ def _format_method(m, args, kw): # `'{} {x:.2f}'.format(…)`: numbers and texts
         yield spec[end:]
     return _glue(m, parts())
 
-# %% ../nbs/interpreter.ipynb #3c29f4f8
+# %% ../nbs/interpreter.ipynb #9f1ddfdb
 def _append(m, args, kw):
     m.hold(48)
     args[0].append(args[1])
@@ -1282,11 +1284,14 @@ def _searched(native): # a method of a list that compares its elements
         return native(*args)
     return _takes(1, 1, call)
 
-def _sort_list(m, args, kw):
-    items = args[0]
-    before = _listed(m, items)
-    after = _sort(m, before, kw)
-    if len(items) != len(before) or any(a is not b for a, b in zip(items, before)): raise Unsupported('a list changed while it was sorted')
+def _sort_list(m, args, kw): # in place; while a key is computed the list is empty, as in Python
+    items, before = args[0], _listed(m, args[0])
+    if kw.get('key') is None: _sort(m, before, kw, items); return
+    items.clear()
+    try: after = _sort(m, before, kw)
+    except _ENDS: raise
+    except Exception: raise Unsupported('a sort that fails half-way') from None
+    if items: raise Unsupported('a list changed while it was sorted')
     items[:] = after
 
 # %% ../nbs/interpreter.ipynb #ca027153
