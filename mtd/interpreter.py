@@ -144,7 +144,7 @@ def _bits(v): # of the exact parts of a number
     if v.__class__ is Fraction: return v.numerator.bit_length() + v.denominator.bit_length()
     return v.bit_length() if v.__class__ in (int, bool) else 64
 
-# %% ../nbs/interpreter.ipynb #355c31eb
+# %% ../nbs/interpreter.ipynb #ea176920
 def _weigh(m, value, show=False): # pay for all that a comparison, a hash or a text of this value touches; gives what was paid
     level, depth, length, paid = [value], 0, 0, 0
     while level:
@@ -159,7 +159,7 @@ def _weigh(m, value, show=False): # pay for all that a comparison, a hash or a t
                 length += 30 + 4 * len(v)
                 below += v
                 if kind is dict: below += v.values()
-            elif kind is int: length += 3 + (v.bit_length() >> 1)
+            elif kind is int: length += 3 + (v.bit_length() >> 1); extra += v.bit_length() >> 7
             elif kind in _SCALAR: length += 26
             elif kind is range: length += 80; extra += 1
             elif kind in _DATES: length += 80; extra += 4
@@ -975,7 +975,7 @@ _EXEC |= {ast.Assign: _assignment, ast.AugAssign: _augmented, ast.AnnAssign: _an
           ast.FunctionDef: _define, ast.Global: _nothing, ast.Nonlocal: _nothing, ast.Try: _try, ast.Raise: _raise, ast.Assert: _assert,
           ast.Import: _import, ast.ImportFrom: _import_from}
 
-# %% ../nbs/interpreter.ipynb #5aa892c8
+# %% ../nbs/interpreter.ipynb #bc56a20f
 def _offer(names, least=0, most=0, keywords='', table=_BUILTINS): # a function of ours under the names of Python's
     def keep(run):
         def call(m, args, kw):
@@ -992,7 +992,7 @@ def _native(native, largest=None): # a function of Python's; `largest`: the bits
         for i, a in enumerate(args):
             kind = a.__class__
             if kind is float or kind is int and -_SMALL < a < _SMALL: continue
-            if kind is str: m.pay(len(a) >> 8)
+            if kind is str: m.pay(len(a) >> (4 if native is int else 8))
             elif kind is _Lazy: args[i] = _listed(m, a); odd = True
             elif kind is set: _settle(m, a); _weigh(m, a)
             elif kind is not _Exact or native not in (int, float, math.floor, math.ceil): _weigh(m, a)
@@ -1309,7 +1309,7 @@ def _whole(native, unit=8): # a method that takes nothing and goes through every
         return v
     return _takes(0, 0, call)
 
-# %% ../nbs/interpreter.ipynb #2d407e4f
+# %% ../nbs/interpreter.ipynb #080c33b5
 _METHODS |= {
     str: {**{name: _of_text(getattr(str, name)) for name in
              'capitalize count endswith find index isalnum isalpha isdigit islower isnumeric isspace isupper lower lstrip rstrip startswith '
@@ -1324,7 +1324,7 @@ _METHODS |= {
     set: {**{name: _whole(getattr(set, name)) for name in ('copy', 'clear')}, 'add': _of_keys(1, 1, set.add, 120),
           'discard': _of_keys(1, 1, set.discard), 'remove': _of_keys(1, 1, set.remove)},
     int: {'bit_length': _native(int.bit_length)}, float: {'is_integer': _native(float.is_integer)},
-    Fraction: {'limit_denominator': _native(Fraction.limit_denominator)},
+    Fraction: {'limit_denominator': lambda m, args, kw: m.pay(_bits(args[0])) or _native(Fraction.limit_denominator)(m, args, kw)},
     timedelta: {'total_seconds': _native(timedelta.total_seconds)}}
 for _kind in (date, datetime):
     _METHODS[_kind] = {name: _native(getattr(_kind, name)) for name in ('weekday', 'isoweekday', 'isoformat', 'toordinal')}
