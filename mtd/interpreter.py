@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['Fuel', 'Ran', 'Unsupported', 'Stopped', 'Failed', 'interpret']
 
-# %% ../nbs/interpreter.ipynb #8172c777
+# %% ../nbs/interpreter.ipynb #0f65c2f8
 import ast, builtins, math, operator, re, sys, threading
-import _strptime # loaded now, because `strptime` would look for it when files are out of reach
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from fractions import Fraction
@@ -592,7 +591,7 @@ def _formatted(m, node):
     if node.conversion >= 0: v = _text(m, v, chr(node.conversion))
     return _format(m, v, spec)
 
-# %% ../nbs/interpreter.ipynb #ba6b851a
+# %% ../nbs/interpreter.ipynb #c054bb3f
 def _text(m, v, how='s'): # the text of a value
     if v.__class__ is str and how == 's': return v
     if v.__class__ is not float: _weigh(m, v, show=True)
@@ -600,19 +599,11 @@ def _text(m, v, how='s'): # the text of a value
     return _made(m, str(v) if how == 's' else repr(v))
 
 _SPEC = re.compile(r'(?:.?[<>=^])?[-+ ]?#?0?\d{0,4}[,_]?(?:\.\d{1,4})?[bcdeEfFgGosxX%]?', re.S)
-_WHEN = re.compile(r'(?:[^%]|%[aAbBdHIjmMpSyYf%]){0,100}', re.A)
-
 def _format(m, v, spec):
     if not spec: return _text(m, v)
-    if v.__class__ in (date, datetime): return _strftime(m, [v, spec], {})
     if v.__class__ not in _SCALAR | {str} or v is None or not _SPEC.fullmatch(spec): raise Unsupported('this format')
     if v.__class__ is not float: _weigh(m, v, show=True)
     return _made(m, format(v, spec))
-
-def _strftime(m, args, kw): # only directives that mean the same on every system
-    when, spec = args
-    if kw or spec.__class__ is not str or not spec.isascii() or not _WHEN.fullmatch(spec) or when.year < 1000: raise Unsupported('this format of a date')
-    return _made(m, when.strftime(spec))
 
 # %% ../nbs/interpreter.ipynb #06955ccd
 def _attribute(m, node):
@@ -1309,7 +1300,7 @@ def _whole(native, unit=8): # a method that takes nothing and goes through every
         return v
     return _takes(0, 0, call)
 
-# %% ../nbs/interpreter.ipynb #080c33b5
+# %% ../nbs/interpreter.ipynb #213f234c
 _METHODS |= {
     str: {**{name: _of_text(getattr(str, name)) for name in
              'capitalize count endswith find index isalnum isalpha isdigit islower isnumeric isspace isupper lower lstrip rstrip startswith '
@@ -1328,7 +1319,6 @@ _METHODS |= {
     timedelta: {'total_seconds': _native(timedelta.total_seconds)}}
 for _kind in (date, datetime):
     _METHODS[_kind] = {name: _native(getattr(_kind, name)) for name in ('weekday', 'isoweekday', 'isoformat', 'toordinal')}
-    _METHODS[_kind]['strftime'] = _takes(1, 1, _strftime)
 _METHODS[datetime]['date'] = _native(datetime.date)
 for _kind, _fields in {Fraction: 'numerator denominator', date: 'year month day', datetime: 'year month day hour minute second',
                        timedelta: 'days seconds'}.items(): _FIELDS[_kind] = {name: getattr(_kind, name) for name in _fields.split()}
@@ -1355,13 +1345,8 @@ def _prod(m, args, kw):
     for v in _listed(m, args[0]): m.pay(1); total = _operate(m, ast.Mult, total, v)
     return total
 
-# %% ../nbs/interpreter.ipynb #9ba82c85
+# %% ../nbs/interpreter.ipynb #57721364
 _NOON = datetime(2024, 1, 1, 12) # what every clock shows
-
-def _parse_date(m, args, kw):
-    text, spec = args
-    if not {text.__class__, spec.__class__} <= {str} or len(text) > 100 or not spec.isascii() or not _WHEN.fullmatch(spec): raise Unsupported('strptime called like this')
-    return _made(m, datetime.strptime(text, spec))
 
 def _make_date(native, names): # with the arguments' names; whole numbers, or for a timedelta any
     kinds = _REAL if native is timedelta else {int}
@@ -1370,14 +1355,13 @@ def _make_date(native, names): # with the arguments' names; whole numbers, or fo
         return _made(m, native(*args, **kw))
     return call
 
-# %% ../nbs/interpreter.ipynb #c8f0d53a
+# %% ../nbs/interpreter.ipynb #b0c3899f
 _DATETIME = {}
 _clock = lambda v: _Known('now', _takes(-1, -1, lambda m, args, kw: v))
 for _kind, _names, _more in (
-        (date, 'year month day', dict(today=_clock(_NOON.date()), fromisoformat=_Known('fromisoformat', _native(date.fromisoformat)))),
+        (date, 'year month day', dict(today=_clock(_NOON.date()))),
         (datetime, 'year month day hour minute second microsecond',
-         dict(today=_clock(_NOON), now=_clock(_NOON), strptime=_Known('strptime', _takes(1, 1, _parse_date)),
-              fromisoformat=_Known('fromisoformat', _native(datetime.fromisoformat)))),
+         dict(today=_clock(_NOON), now=_clock(_NOON))),
         (timedelta, 'days seconds microseconds milliseconds minutes hours weeks', {})):
     _DATETIME[_kind.__name__] = _Known(_kind.__name__, _make_date(_kind, _names.split()), _kind, _more)
 

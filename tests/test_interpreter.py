@@ -233,19 +233,15 @@ from datetime import date, timedelta
 a = date(2024, 2, 28) + timedelta(days=2)
 b = (date(2024, 3, 1) - date(2024, 2, 1)).days
 c = a.weekday()
-d = a.strftime('%Y-%m-%d %A')
 e = datetime.datetime(2024, 1, 1, 10, 30) + timedelta(hours=3)
 f = e.hour
-g = e.strftime('%I:%M %p')
 h = timedelta(hours=25)
 i = h.total_seconds() / 3600
 j = h.seconds
-k = datetime.datetime.strptime('10:30', '%H:%M')
 l = str(a)
 m = e.isoformat()
 n = a < date(2025, 1, 1)
 o = timedelta(minutes=90) / timedelta(hours=1)
-q = f'{a:%d/%m/%Y}'
 r = f'{a}'
 s = timedelta(days=1) * 3
 t = e.date()
@@ -254,7 +250,6 @@ v = max(a, date(2023, 1, 1))
 w = a.isoweekday()
 x = e - datetime.datetime(2024, 1, 1)
 y = a == date(2024, 3, 1)
-z = date.fromisoformat('2024-05-06')
 ---
 a = statistics.mean([1, 2, 3, 4]); b = statistics.median([1, 3, 2]); c = statistics.mode([1, 1, 2]); d = statistics.stdev([1, 2, 3]); e = statistics.mean([1.5, 2.5]); f = statistics.pstdev([1, 2, 3, 4]); g = statistics.variance([2, 4, 6]); h = statistics.median([1, 2, 3, 4])
 ---
@@ -619,9 +614,6 @@ range(1, 2, 0)
 5 in 'abc'
 ---
 divmod(1, 0)
----
-from datetime import datetime
-datetime.strptime('x', '%Y')
 '''.strip('\n').split('\n---\n')
 
 UNKNOWN = r'''
@@ -745,6 +737,15 @@ x = symbols('x'); print(x + 1)
 ---
 x = [].sort
 y = x == x
+---
+from datetime import date
+x = date(2024, 1, 1).strftime('%A')
+---
+from datetime import datetime
+x = datetime.strptime('2024', '%Y')
+---
+from datetime import date
+x = f'{date(2024, 1, 1):%d}'
 ---
 from math import *
 x = nextafter(1, 2)
