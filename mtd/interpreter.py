@@ -5,22 +5,22 @@
 # %% auto #0
 __all__ = ['Fuel', 'Ran', 'Unsupported', 'Stopped', 'Failed', 'interpret']
 
-# %% ../nbs/interpreter.ipynb #db8088b1
-import ast, builtins, datetime, decimal, functools, itertools, math, operator, re, statistics, sys, threading
-import _strptime # loaded now, because `strptime` would look for it when files are out of reach
-from collections import Counter, OrderedDict, deque
+# %% ../nbs/interpreter.ipynb #0f65c2f8
+import ast, builtins, math, operator, re, sys, threading
 from dataclasses import dataclass, field
-from decimal import Decimal
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 
-# %% ../nbs/interpreter.ipynb #fc967253
+from .equations import solve_linear
+
+# %% ../nbs/interpreter.ipynb #aa83a21f
 @dataclass(frozen=True)
 class Fuel:
     "What one program may use up; the same on every machine."
     steps: int = 1_000_000 # elementary steps: one for each node of the tree, more for large values (about a second)
-    memory: int = 64 << 20 # bytes of all values that are handed out
+    memory: int = 64 << 20 # bytes of all values ever made, all told: what is dropped is not given back
     output: int = 10_000 # printed characters
-    depth: int = 985 # calls within calls; CPython ends a little below 1,000
+    depth: int = 200 # calls within calls; deeper ones are `Unsupported`
 
 @dataclass
 class Ran:
@@ -53,15 +53,14 @@ class Failed(Exception):
         super().__init__(kind, detail)
         self.kind, self.detail = kind, detail
 
-# %% ../nbs/interpreter.ipynb #886ea78a
+# %% ../nbs/interpreter.ipynb #af7a9b46
 class _Opaque: # what a program may hold and call, but neither look into nor show
     __slots__ = ()
     def __repr__(self): return f'<{type(self).__name__[1:].lower()}>' # for us; a program that asks is stopped before
 
 class _Known(_Opaque): # a function or a type that the interpreter offers
     __slots__ = ('name', 'call', 'type', 'members')
-    def __init__(self, name, call, type=None, members=()):
-        self.name, self.call, self.type, self.members = name, call, type, dict(members)
+    def __init__(self, name, call, type=None, members=()): self.name, self.call, self.type, self.members = name, call, type, dict(members)
 
 class _Module(_Opaque): # a module, as the table of what is offered of it
     __slots__ = ('name', 'members')
@@ -72,30 +71,38 @@ class _Method(_Opaque): # a method taken from a value
     def __init__(self, owner, call): self.owner, self.call = owner, call
 
 class _Function(_Opaque): # a function that the program defined
-    __slots__ = ('node', 'scope', 'frame', 'defaults', 'keyword')
-    def __init__(self, *parts): self.node, self.scope, self.frame, self.defaults, self.keyword = parts
+    __slots__ = ('node', 'scope', 'frame', 'defaults')
+    def __init__(self, *parts): self.node, self.scope, self.frame, self.defaults = parts
 
-class _Lazy(_Opaque): # an iterator: a generator of ours that burns fuel at every element
-    __slots__ = ('kind', 'source')
-    def __init__(self, kind, source): self.kind, self.source = kind, source
+class _Lazy(_Opaque): # an iterator: a generator of ours that pays for every element; `depth`: of iterators within it
+    __slots__ = ('source', 'depth')
+    def __init__(self, source, depth): self.source, self.depth = source, depth
 
-class _Default(dict): # `collections.defaultdict`, whose factory the interpreter calls, not the dict
-    __slots__ = ('factory',)
+# %% ../nbs/interpreter.ipynb #adf7cd45
+_SMALL = 1 << 60 # numbers below are worth one step, whatever is done with them
+_WIDEST, _EXACTEST = 65_536, 4_096 # bits of an integer, and of both parts of a fraction
+_LONGEST = 1_000_000 # characters of a text
+_NESTED, _WITHIN, _DEEPEST = 50, 20, 150 # values within values, iterators within iterators, levels of a syntax tree
 
-# %% ../nbs/interpreter.ipynb #5aad86ed
-_DEEPEST = 1_000 # levels of a syntax tree
-_WIDEST = 1 << 20 # bits of an integer
-_SMALL = 1 << 64 # numbers below are worth one step, whatever is done with them
-_NESTED = 100 # lists within lists that are compared or shown, iterators within iterators
+_REAL = frozenset((int, float))
+_SCALAR = frozenset((int, float, bool, type(None)))
+_NUMBERS = frozenset((int, float, bool, Fraction))
+_DATES = frozenset((date, datetime, timedelta))
+_PAIRS = type({}.items())
+_VIEWS = frozenset((type({}.keys()), type({}.values()), _PAIRS))
+_ORDERED = frozenset((str, list, tuple, dict, range)) | _VIEWS
+_CONTAINERS = frozenset((list, tuple, dict, set)) | _VIEWS
+_SEQUENCES = frozenset((str, list, tuple))
+_PLAIN = _SCALAR | _ORDERED | _DATES | {set, Fraction}
 
+# %% ../nbs/interpreter.ipynb #5fe6ab3e
 class _Machine: # the state of one run
-    __slots__ = ('steps', 'limit', 'memory', 'cap', 'depth', 'calls', 'loops', 'nest', 'tries', 'frame', 'vars', 'globals',
-                 'scopes', 'value', 'text', 'room', 'shown', 'last', 'caught', 'context', 'star', 'top')
+    __slots__ = ('steps', 'limit', 'memory', 'cap', 'deepest', 'depth', 'frame', 'vars', 'globals', 'scopes', 'value', 'text', 'room',
+                 'shown', 'caught', 'star', 'top')
     def __init__(self, fuel):
-        self.steps, self.limit, self.memory, self.cap, self.depth = 0, fuel.steps, 0, fuel.memory, fuel.depth
-        self.calls = self.loops = self.nest = self.tries = 0
-        self.globals, self.scopes, self.text, self.room = {}, {}, [], fuel.output
-        self.value = self.shown = self.last = self.caught = self.context = None
+        self.steps, self.limit, self.memory, self.cap, self.deepest = 0, fuel.steps, 0, fuel.memory, fuel.depth
+        self.depth, self.globals, self.scopes, self.text, self.room = 0, {}, {}, [], fuel.output
+        self.value = self.shown = self.caught = None
         self.star = self.top = False
     def pay(self, n):
         self.steps += n
@@ -103,37 +110,150 @@ class _Machine: # the state of one run
     def hold(self, n):
         self.memory += n
         self.steps += n >> 10
-        if self.memory > self.cap: raise Stopped('memory', f'it asked for more than its {self.cap} bytes of memory')
+        if self.memory > self.cap: _refuse(self)
         if self.steps > self.limit: self.pay(0)
+    def enter(self):
+        if self.depth >= self.deepest: raise Unsupported(f'calls nested deeper than {self.deepest}')
+        self.depth += 1
 
-# %% ../nbs/interpreter.ipynb #00f69f16
-class _Scope: # what is known of a function, a lambda or a comprehension before it runs
-    __slots__ = ('name', 'outer', 'kind', 'bound', 'declared', 'walrus', 'names')
-    def __init__(self, name, outer, kind):
-        self.outer, self.kind, self.bound, self.declared, self.walrus, self.names = outer, kind, set(), {}, set(), None
-        self.name = f'{outer.name}.<locals>.{name}' if outer and outer.outer else name
+def _refuse(m): raise Stopped('memory', f'it asked for more than its {m.cap} bytes of memory')
+
+# %% ../nbs/interpreter.ipynb #43daab2f
+_SIZES = {str: lambda v: 56 + len(v) * (1 if v.isascii() else 4), int: lambda v: v.bit_length() >> 3, list: lambda v: 64 + 8 * len(v),
+          tuple: lambda v: 48 + 8 * len(v), dict: lambda v: 240 + 104 * len(v), set: lambda v: 220 + 72 * len(v), range: lambda v: 160,
+          Fraction: lambda v: 160 + (_bits(v) >> 3), **dict.fromkeys(_DATES | _VIEWS, lambda v: 64)}
+
+def _made(m, v): # the choke point: charge a value that is handed out, and refuse one of an unknown type
+    kind = v.__class__
+    if kind is int and -_SMALL < v < _SMALL or kind is float or kind is bool or v is None: return v
+    if kind not in _SIZES: raise Unsupported(f'a {kind.__name__}')
+    if kind is str and len(v) > _LONGEST: raise Unsupported(f'a text of more than {_LONGEST} characters')
+    m.hold(_SIZES[kind](v))
+    return v
+
+def _room(m, n, text=False): # is there room for as many bytes, or characters? asked before they are made
+    if m.memory + n > m.cap: _refuse(m)
+    if text and n > _LONGEST: raise Unsupported(f'a text of more than {_LONGEST} characters')
+
+def _integer(m, bits): # may an integer be this wide?
+    _room(m, bits >> 3)
+    if bits > _WIDEST: raise Unsupported(f'an integer of more than {_WIDEST} bits')
+
+def _bits(v): # of the exact parts of a number
+    if v.__class__ is Fraction: return v.numerator.bit_length() + v.denominator.bit_length()
+    return v.bit_length() if v.__class__ in (int, bool) else 64
+
+# %% ../nbs/interpreter.ipynb #ea176920
+def _weigh(m, value, show=False): # pay for all that a comparison, a hash or a text of this value touches; gives what was paid
+    level, depth, length, paid = [value], 0, 0, 0
+    while level:
+        below, depth, extra = [], depth + 1, 0
+        if depth > _NESTED: raise Unsupported('values nested this deeply')
+        for v in level:
+            kind = v.__class__
+            if kind is str: length += 2 + len(v) * (4 if v.isascii() else 10)
+            elif kind in _CONTAINERS:
+                if len(below) + 2 * len(v) > 1 << 20: raise Unsupported('values as large as this')
+                if show and kind is set: _settle(m, v)
+                length += 30 + 4 * len(v)
+                below += v
+                if kind is dict: below += v.values()
+            elif kind is int: length += 3 + (v.bit_length() >> 1); extra += v.bit_length() >> 7
+            elif kind in _SCALAR: length += 26
+            elif kind is range: length += 80; extra += 1
+            elif kind in _DATES: length += 80; extra += 4
+            elif kind is Fraction: length += 20 + _bits(v); extra += 10
+            elif isinstance(v, Exception): length += 50; below += v.args
+            elif not (show and kind in _SYMBOLIC and _named(v)): raise Unsupported('a comparison or the text of this')
+            if show: _room(m, length, True)
+        extra += (len(level) >> 3) + (length >> 9)
+        m.pay(extra)
+        paid, level = paid + extra, below
+    return paid
+
+# %% ../nbs/interpreter.ipynb #8545e1c2
+def _settle(m, items): # is the order of this set the same in every process?
+    m.pay(len(items) >> 3)
+    todo = list(items) if len(items) > 1 else []
+    while todo:
+        v = todo.pop()
+        if v.__class__ is tuple and len(v) < 100: todo += v; m.pay(len(v))
+        elif v.__class__ not in _NUMBERS or v != v: raise Unsupported('the order of a set that holds more than numbers')
+
+def _key(m, container, key): # pay for a look-up: keys that were made to collide make it long
+    kind = key.__class__
+    if kind is str or kind is int and -_SMALL < key < _SMALL or kind is float or kind is bool or key is None: return
+    if kind in _OPAQUE or kind in _SYMBOLIC or kind is range or isinstance(key, Exception): raise Unsupported('this as a key')
+    _weigh(m, key)
+    flat = kind is int or kind is tuple and all(k.__class__ is int or k.__class__ is str for k in key)
+    m.pay(1 + (len(container) >> 6 if flat else len(container)))
+
+def _keys(m, items): # the same for all that is put into a set or a dict at once
+    m.pay(len(items) >> 3)
+    if not set(map(type, items)) <= {str, float, bool}:
+        for k in items: _key(m, items, k)
+
+# %% ../nbs/interpreter.ipynb #625e97de
+def _iterate(m, value): # what `for` runs over
+    kind = value.__class__
+    if kind is _Lazy: return value.source
+    if kind is set: _settle(m, value)
+    elif kind not in _ORDERED: raise Unsupported('going through this')
+    elif kind is _PAIRS: m.hold(80 * len(value)) # the pairs are made on the way
+    elif kind is str and not value.isascii(): m.hold(80 * len(value))
+    return value
+
+def _listed(m, value): # a new list of all elements
+    source = _iterate(m, value)
+    if value.__class__ is not _Lazy:
+        n = len(source)
+        m.pay(n >> 3); m.hold(64 + n * (40 if value.__class__ is range else 8))
+        return list(source)
+    items = []
+    for v in source: m.hold(48); items.append(v)
+    return items
+
+def _lazy(m, source, *within): # an iterator over a native one; `within`: what that one draws from
+    depth = 1 + max([v.depth for v in within if v.__class__ is _Lazy], default=0)
+    if depth > _WITHIN: raise Unsupported('iterators nested this deeply')
+    m.hold(1_000)
+    return _Lazy(_paying(m, iter(source)), depth)
+
+def _paying(m, source):
+    for v in source:
+        m.pay(1)
+        if v.__class__ is tuple: m.hold(80 + 8 * len(v))
+        yield v
+
+# %% ../nbs/interpreter.ipynb #06120534
+_PARTS = { # every node that the interpreter knows, and those of its parts that hold further nodes of the same scope
+    ast.Expr: 'value', ast.Assign: 'targets value', ast.AugAssign: 'target value', ast.AnnAssign: 'target value', ast.Delete: 'targets',
+    ast.Return: 'value', ast.Raise: 'exc cause', ast.Assert: 'test msg', ast.Pass: '', ast.If: 'test body orelse', ast.While: 'test orelse',
+    ast.For: 'target iter orelse', ast.Try: 'orelse finalbody', ast.Break: '', ast.Continue: '', ast.Import: '', ast.ImportFrom: '',
+    ast.FunctionDef: '', ast.Lambda: '', ast.Name: '', ast.Constant: '', ast.BinOp: 'left right', ast.UnaryOp: 'operand',
+    ast.BoolOp: 'values', ast.Compare: 'left comparators', ast.IfExp: 'test body orelse', ast.Call: 'func args keywords',
+    ast.keyword: 'value', ast.Starred: 'value', ast.Attribute: 'value', ast.Subscript: 'value slice', ast.Slice: 'lower upper step',
+    ast.Tuple: 'elts', ast.List: 'elts', ast.Set: 'elts', ast.Dict: 'keys values', ast.JoinedStr: 'values',
+    ast.FormattedValue: 'value format_spec', ast.ListComp: '', ast.SetComp: '', ast.DictComp: '', ast.GeneratorExp: ''}
+_PARTS = {kind: tuple(parts.split()) for kind, parts in _PARTS.items()}
+
+class _Scope: # what is known of a function or a comprehension before it runs
+    __slots__ = ('outer', 'plain', 'bound', 'declared', 'names')
+    def __init__(self, outer, plain): self.outer, self.plain, self.bound, self.declared, self.names = outer, plain, set(), {}, []
 
 class _Frame: # one call of it: its variables, and where the names of the surroundings are
     __slots__ = ('vars', 'scope', 'outer')
     def __init__(self, vars, scope, outer): self.vars, self.scope, self.outer = vars, scope, outer
 
-_PARTS = { # every node that the interpreter knows, and those of its parts that hold further nodes
-    ast.Expr: 'value', ast.Assign: 'targets value', ast.AugAssign: 'target value', ast.AnnAssign: 'target value',
-    ast.Delete: 'targets', ast.Return: 'value', ast.Raise: 'exc cause', ast.Assert: 'test msg', ast.Pass: '',
-    ast.If: 'test body orelse', ast.While: 'test orelse', ast.For: 'target iter orelse', ast.Try: 'orelse finalbody',
-    ast.Break: '', ast.Continue: '', ast.Import: '', ast.ImportFrom: '', ast.FunctionDef: '', ast.Lambda: '',
-    ast.Name: '', ast.Constant: '', ast.BinOp: 'left right', ast.UnaryOp: 'operand', ast.BoolOp: 'values',
-    ast.Compare: 'left comparators', ast.IfExp: 'test body orelse', ast.NamedExpr: 'value', ast.Call: 'func args keywords',
-    ast.keyword: 'value', ast.Starred: 'value', ast.Attribute: 'value', ast.Subscript: 'value slice',
-    ast.Slice: 'lower upper step', ast.Tuple: 'elts', ast.List: 'elts', ast.Set: 'elts', ast.Dict: 'keys values',
-    ast.JoinedStr: 'values', ast.FormattedValue: 'value format_spec',
-    ast.ListComp: '', ast.SetComp: '', ast.DictComp: '', ast.GeneratorExp: ''}
-_PARTS = {kind: tuple(parts.split()) for kind, parts in _PARTS.items()}
-
-# %% ../nbs/interpreter.ipynb #67c30847
 def _unknown(what, node): return Unsupported(f'{what} (line {node.lineno})')
 
-def _survey(m, scope, nodes, level=0, blocks=0, loop=False): # every node of a scope, level by level, before anything runs
+def _visible(name, node):
+    if name[:2] == '__': raise _unknown(f'the name {name[:80]}', node)
+
+# %% ../nbs/interpreter.ipynb #b938ae88
+_LONE = re.compile('[\ud800-\udfff]')
+
+def _survey(m, scope, nodes, level=0, blocks=0, loop=False): # every node of a scope, level by level
     while nodes:
         level += 1
         if level > _DEEPEST or blocks > 15: raise Stopped('too_large', 'its syntax is nested too deeply')
@@ -141,117 +261,103 @@ def _survey(m, scope, nodes, level=0, blocks=0, loop=False): # every node of a s
         for node in nodes:
             kind = node.__class__
             if kind is ast.Name:
-                if node.id[:2] == '__' and node.id != '__name__': raise _unknown(f'the name {node.id[:80]}', node)
+                if node.id[:2] == '__' and (node.id != '__name__' or node.ctx.__class__ is not ast.Load): _visible(node.id, node)
                 if node.ctx.__class__ is not ast.Load: scope.bound.add(node.id)
                 continue
             if kind is ast.Constant:
-                if node.value.__class__ is bytes: raise _unknown('bytes', node)
+                v = node.value
+                if v.__class__ not in _SCALAR and (v.__class__ is not str or not v.isascii() and _LONE.search(v)): raise _unknown('this constant', node)
+                if v.__class__ is int and v.bit_length() > _WIDEST: raise _unknown('an integer this long', node)
                 continue
-            parts = _PARTS.get(kind)
-            if parts is None:
-                if node is None: continue
-                raise _unknown(f'{kind.__name__}', node)
-            for part in parts:
+            if kind not in _PARTS: raise _unknown(kind.__name__, node)
+            for part in _PARTS[kind]:
                 child = getattr(node, part) # `part` is from the table above
                 if child.__class__ is list: below += child
-                elif child.__class__ is ast.Starred: raise _unknown('a star here', node)
                 elif child is not None: below.append(child)
+            if None in below: raise _unknown('** here', node)
             if kind in _CHECKS: _CHECKS[kind](m, scope, node, below, level, blocks, loop)
         nodes = below
 
-# %% ../nbs/interpreter.ipynb #5818ffe4
+# %% ../nbs/interpreter.ipynb #02846a7f
 def _check_loop(m, scope, node, below, level, blocks, loop): _survey(m, scope, node.body, level, blocks + 1, True)
 
 def _check_try(m, scope, node, below, level, blocks, loop):
     if any(h.type is None for h in node.handlers[:-1]): raise _unknown('a bare except before others', node)
     for h in node.handlers:
         if h.type: below.append(h.type)
-        if h.name: scope.bound.add(h.name)
+        if h.name in scope.declared: raise _unknown('this declaration', node)
+        if h.name: _visible(h.name, node); scope.bound.add(h.name)
     for body in (node.body, *(h.body for h in node.handlers)): _survey(m, scope, body, level, blocks + 1, loop)
 
-def _check_break(m, scope, node, below, level, blocks, loop):
-    words = "'break' outside loop" if node.__class__ is ast.Break else "'continue' not properly in loop"
-    if not loop: raise Failed('SyntaxError', f'SyntaxError: {words} (line {node.lineno})')
-
-def _check_return(m, scope, node, below, level, blocks, loop):
-    if scope.outer is None: raise Failed('SyntaxError', f"SyntaxError: 'return' outside function (line {node.lineno})")
-
-def _check_assign(m, scope, node, below, level, blocks, loop):
-    if any(t.__class__ is ast.Starred for t in node.targets): raise _unknown('a star here', node)
-
-def _check_items(m, scope, node, below, level, blocks, loop):
-    if node.ctx.__class__ is not ast.Load and sum(e.__class__ is ast.Starred for e in node.elts) > 1:
-        raise _unknown('two stars here', node)
+def _check_place(m, scope, node, below, level, blocks, loop): # a break, a continue or a return where there is none
+    words = {ast.Break: "'break' outside loop", ast.Continue: "'continue' not properly in loop", ast.Return: "'return' outside function"}[node.__class__]
+    if not (scope.outer if node.__class__ is ast.Return else loop): raise Failed('SyntaxError', f'SyntaxError: {words} (line {node.lineno})')
 
 def _check_attribute(m, scope, node, below, level, blocks, loop):
-    if node.ctx.__class__ is not ast.Load: raise _unknown('a change of an attribute', node)
-    if node.attr[:1] == '_': raise _unknown(f'the attribute {node.attr[:80]}', node)
+    if node.ctx.__class__ is not ast.Load or node.attr[:1] == '_': raise _unknown(f'the attribute {node.attr[:80]}', node)
+
+def _check_star(m, scope, node, below, level, blocks, loop):
+    if node.ctx.__class__ is not ast.Load: raise _unknown('a star here', node)
 
 def _check_call(m, scope, node, below, level, blocks, loop):
-    names = [k.arg for k in node.keywords if k.arg]
-    if len(names) != len(set(names)): raise _unknown('a keyword twice', node)
+    names = [k.arg for k in node.keywords]
+    if len(names) != len(set(names)) or None in names: raise _unknown('these arguments', node)
 
-# %% ../nbs/interpreter.ipynb #a4dda08a
+def _check_annotated(m, scope, node, below, level, blocks, loop):
+    if node.target.__class__ is not ast.Name or node.target.id in scope.declared: raise _unknown('this annotation', node)
+
+# %% ../nbs/interpreter.ipynb #e54d8d2b
 def _check_import(m, scope, node, below, level, blocks, loop):
+    plain = node.__class__ is ast.Import
     for a in node.names:
-        module = (node.module or '.') if node.__class__ is ast.ImportFrom else a.name
-        known = _MODULES.get(module)
-        if known is None or getattr(node, 'level', 0): raise _unknown(f'the module {module[:80]}', node)
-        if node.__class__ is ast.ImportFrom:
-            if a.name == '*' and (scope.outer or module not in ('math', 'sympy')): raise _unknown(f'all names of {module}', node)
-            if a.name != '*' and a.name not in known.members: raise _unknown(f'{module}.{a.name[:80]}', node)
+        module = a.name if plain else node.module or '.'
+        if module not in _MODULES or not plain and node.level: raise _unknown(f'the module {module[:80]}', node)
+        if a.name == '*' and (scope.outer or module not in ('math', 'sympy')): raise _unknown(f'all names of {module}', node)
+        if not plain and a.name != '*' and a.name not in _MODULES[module].members: raise _unknown(f'{module}.{a.name[:80]}', node)
+        _visible(a.asname or a.name, node)
         scope.bound.add(a.asname or a.name)
 
-def _check_walrus(m, scope, node, below, level, blocks, loop):
-    name, home = node.target.id, scope
-    while home.kind == 'comprehension': home.walrus.add(name); home = home.outer
-    home.bound.add(name)
-    if name[:2] == '__': raise _unknown(f'the name {name[:80]}', node)
-
 def _check_comprehension(m, scope, node, below, level, blocks, loop):
-    inner = m.scopes[node] = _Scope(f'<{node.__class__.__name__.lower()[:-1]}>', scope, 'comprehension')
-    first, *others = node.generators
-    below.append(first.iter)
+    inner = m.scopes[node] = _Scope(scope, False)
     parts = [node.key, node.value] if node.__class__ is ast.DictComp else [node.elt]
-    for g in node.generators:
-        if g.is_async or any(n.__class__ is ast.NamedExpr for n in ast.walk(g.iter)): raise _unknown('this comprehension', node)
-        parts += [g.target, *g.ifs]
-    for p in [*parts, node.generators[0].iter]:
-        if p.__class__ is ast.Starred: raise _unknown('a star here', node)
-    _survey(m, inner, parts + [g.iter for g in others], level)
-    if inner.walrus & inner.bound: raise _unknown('a comprehension that changes its own variable', node)
+    for g in node.generators: parts += [g.target, *g.ifs]
+    if any(g.is_async for g in node.generators) or any(p.__class__ is ast.Starred for p in parts): raise _unknown('this comprehension', node)
+    below.append(node.generators[0].iter)
+    _survey(m, inner, parts + [g.iter for g in node.generators[1:]], level)
 
-# %% ../nbs/interpreter.ipynb #0027ec20
+# %% ../nbs/interpreter.ipynb #0aacbb77
 def _check_function(m, scope, node, below, level, blocks, loop): # a new scope, its own arguments, and its declarations
     a, plain = node.args, node.__class__ is ast.FunctionDef
-    inner = m.scopes[node] = _Scope(node.name if plain else '<lambda>', scope, 'function')
-    every = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]
-    names = [x.arg for x in every]
-    if len(names) != len(set(names)) or any(n[:2] == '__' for n in names): raise _unknown('these arguments', node)
-    if plain and (node.decorator_list or node.name[:2] == '__'): raise _unknown('a decorator or a hidden name', node)
-    below += a.defaults + a.kw_defaults
-    if len(every) == len(a.args): inner.names = names
+    inner = m.scopes[node] = _Scope(scope, True)
+    inner.names = [x.arg for x in a.args]
+    names = inner.names + ([a.vararg.arg] if a.vararg else [])
+    if len(names) != len(set(names)) or a.posonlyargs or a.kwonlyargs or a.kwarg: raise _unknown('these arguments', node)
+    for name in names: _visible(name, node)
+    below += a.defaults
     body = node.body if plain else [node.body]
     if plain:
+        _visible(node.name, node)
+        if node.decorator_list: raise _unknown('a decorator', node)
         scope.bound.add(node.name)
         start = body[0].__class__ is ast.Expr and body[0].value.__class__ is ast.Constant
         while start < len(body) and body[start].__class__ in (ast.Global, ast.Nonlocal):
             for name in body[start].names:
+                _visible(name, node)
                 if name in names or name in inner.declared: raise _unknown('this declaration', body[start])
-                inner.declared[name] = body[start].__class__.__name__.lower()
+                inner.declared[name] = body[start].__class__
             start += 1
         body = body[start:]
     inner.bound.update(names)
     _survey(m, inner, body, level)
     inner.bound -= inner.declared.keys()
-    if 'nonlocal' in inner.declared.values(): m.scopes.setdefault('nonlocal', []).append((inner, node))
+    if ast.Nonlocal in inner.declared.values(): m.scopes.setdefault('nonlocal', []).append((inner, node))
 
-# %% ../nbs/interpreter.ipynb #cf35e1fc
-_CHECKS = {ast.For: _check_loop, ast.While: _check_loop, ast.Try: _check_try, ast.Break: _check_break,
-           ast.Continue: _check_break, ast.Return: _check_return, ast.Assign: _check_assign, ast.Tuple: _check_items,
-           ast.List: _check_items, ast.Attribute: _check_attribute, ast.Call: _check_call, ast.Import: _check_import,
-           ast.ImportFrom: _check_import, ast.NamedExpr: _check_walrus, ast.FunctionDef: _check_function,
-           ast.Lambda: _check_function, **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), _check_comprehension)}
+# %% ../nbs/interpreter.ipynb #4b4dc24e
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_CHECKS = {ast.For: _check_loop, ast.While: _check_loop, ast.Try: _check_try, ast.Attribute: _check_attribute, ast.Call: _check_call,
+           ast.Starred: _check_star, ast.AnnAssign: _check_annotated, ast.Import: _check_import, ast.ImportFrom: _check_import,
+           ast.FunctionDef: _check_function, ast.Lambda: _check_function, **dict.fromkeys(_COMPREHENSIONS, _check_comprehension),
+           **dict.fromkeys((ast.Break, ast.Continue, ast.Return), _check_place)}
 
 def _owner(scope, name): # the function around a scope that a nonlocal name belongs to
     scope = scope.outer
@@ -261,124 +367,13 @@ def _owner(scope, name): # the function around a scope that a nonlocal name belo
 def _check_nonlocals(m):
     for scope, node in m.scopes.pop('nonlocal', ()):
         for name, how in scope.declared.items():
-            if how == 'nonlocal' and not _owner(scope, name): raise _unknown(f'no binding for nonlocal {name[:80]}', node)
+            home = _owner(scope, name) if how is ast.Nonlocal else scope
+            if not home or not home.plain: raise _unknown(f'no binding for nonlocal {name[:80]}', node)
 
-# %% ../nbs/interpreter.ipynb #ecd974ed
-_REAL = frozenset((int, float))
-_SCALAR = frozenset((int, float, bool, type(None)))
-_ORDERED = frozenset((str, list, tuple, dict, range, deque, Counter, OrderedDict, _Default,
-                      *(type(getattr(made(), view)()) for made in (dict, OrderedDict) for view in ('keys', 'values', 'items'))))
-_KEYS = frozenset((type({}.keys()), type(OrderedDict().keys())))
-_DATES = frozenset((datetime.date, datetime.datetime, datetime.time, datetime.timedelta))
-_OPAQUE = {_Known, _Module, _Method, _Function, _Lazy}
-_OWN = re.compile(r'\b_(Known|Module|Method|Function|Lazy|Default|Symbolic|Equation|Solution|Exact)\b')
-_PLAIN = _SCALAR | _ORDERED | _DATES | {complex, set, frozenset, Fraction, Decimal, slice, type(...)}
-_CONTAINERS = (_ORDERED - {str, range}) | {set, frozenset}
-_MAPPINGS = frozenset((dict, Counter, OrderedDict, _Default))
-
-def _weigh(m, value, show=False): # pay for all that a comparison or a text of this value would touch
-    level, depth = [value], 0
-    while level:
-        below, depth = [], depth + 1
-        if depth > _NESTED: raise Unsupported('values nested this deeply')
-        m.pay(len(level) >> 3)
-        for v in level:
-            kind = v.__class__
-            if kind is float or kind is bool: continue
-            if kind is int: _weigh_int(m, v, show)
-            elif kind is str: m.pay(len(v) >> 8)
-            elif kind in _CONTAINERS:
-                m.pay(1 + (len(v) >> (3 if depth < 3 else 0)))
-                if show and kind in (set, frozenset): _settle(m, v)
-                if show and kind is _Default: raise Unsupported('the text of a defaultdict')
-                below += v
-                if kind in _MAPPINGS: below += v.values()
-            elif kind is Decimal: _modest(v)
-            elif kind in _SYMBOLIC: _weigh_symbol(v, show)
-            elif kind in _OPAQUE:
-                if show: raise Unsupported(f'the text of a {kind.__name__[1:].lower()}')
-            elif isinstance(v, Exception): below += v.args
-        level = [v for v in below if v.__class__ is not float] if below else below
-
-def _weigh_int(m, v, show):
-    if -_SMALL < v < _SMALL: return
-    bits = v.bit_length()
-    m.pay(bits >> 8 if show else bits >> 12)
-    if show and bits > 14_300: raise ValueError('Exceeds the limit (4300 digits) for integer string conversion'
-                                                + '; use sys.set_int_max_str_digits() to increase the limit')
-
-# %% ../nbs/interpreter.ipynb #deb2989d
-def _modest(d): # a Decimal whose integer part can be written down
-    if abs(d.adjusted()) > 1_000: raise Unsupported('a Decimal as large or small as this')
-    return d
-
-def _settle(m, items): # is the order of this set the same in every process?
-    m.pay(len(items) >> 3)
-    if len(items) < 2 or set(map(type, items)) <= {int, bool}: return
-    todo = list(items)
-    while todo:
-        v = todo.pop()
-        if v.__class__ in (tuple, frozenset): todo += v; m.pay(len(v))
-        elif v.__class__ not in (int, float, bool, Fraction, Decimal) or v != v:
-            raise Unsupported('the order of a set that holds more than numbers')
-
-def _key(m, container, key): # pay for a look-up: keys that were made to collide make it long
-    kind = key.__class__
-    if kind is str or kind is float or kind is bool or (kind is int and -_SMALL >> 4 < key < _SMALL >> 4): return
-    if kind is tuple:
-        if all(k.__class__ is str or k.__class__ is int and -_SMALL >> 4 < k < _SMALL >> 4 for k in key):
-            return m.pay(len(key) >> 3)
-    elif kind in _SYMBOLIC: return _weigh_symbol(key, False)
-    _weigh(m, key)
-    m.pay(1 + len(container))
-
-def _keys(m, items): # the same for all that is put into a set or a dict at once
-    m.pay(len(items) >> 3)
-    if not set(map(type, items)) <= {str, float, bool}:
-        for k in items: _key(m, items, k)
-
-# %% ../nbs/interpreter.ipynb #d49b979a
-def _iterate(m, value): # what `for` runs over
-    kind = value.__class__
-    if kind in _ORDERED: return value
-    if kind is _Lazy: return value.source
-    if kind is set or kind is frozenset: _settle(m, value); return value
-    if kind in _OPAQUE or kind in _SYMBOLIC: raise Unsupported(f'going through a {kind.__name__[1:].lower()}')
-    raise TypeError(f"'{kind.__name__}' object is not iterable")
-
-def _listed(m, value): # a new list of all elements
-    source = _iterate(m, value)
-    if value.__class__ is not _Lazy:
-        n = len(source)
-        m.pay(n >> 3); m.hold(n * (8 if value.__class__ in _CONTAINERS else 56))
-        return list(source)
-    items = []
-    for v in source:
-        items.append(v)
-        m.hold(56)
-    return items
-
-def _fueled(m, source): # an iterator that pays for each element, and knows how many others it stands in
-    while True:
-        if m.nest > _NESTED: raise Unsupported('iterators nested this deeply')
-        m.nest += 1
-        try: value = next(source)
-        except StopIteration: return
-        finally: m.nest -= 1
-        m.pay(1)
-        if value.__class__ is tuple and len(value) > 3: m.hold(8 * len(value))
-        yield value
-
-def _lazy(m, kind, source):
-    m.hold(1_000)
-    return _Lazy(kind, _fueled(m, iter(source)))
-
-def _source(m, value): # a fueled iterator over any value
-    return value.source if value.__class__ is _Lazy else _fueled(m, iter(_iterate(m, value)))
-
-# %% ../nbs/interpreter.ipynb #67651bdd
+# %% ../nbs/interpreter.ipynb #8183a529
 _EVAL, _EXEC = {}, {} # node type: the function that evaluates or executes it
-_NONE = object()
+_BUILTINS, _METHODS, _FIELDS, _MODULES = {}, {}, {}, {} # what is offered, as tables
+_ABSENT = frozenset(dir(builtins)) | {'exit', 'quit', 'copyright', 'credits', 'license', 'help'}
 
 def _constant(m, node):
     m.steps += 1
@@ -395,31 +390,26 @@ def _find(m, name): # a name that is not in the innermost frame
     while frame.outer:
         if name in frame.vars: return frame.vars[name]
         how = frame.scope.declared.get(name)
-        if how == 'global': break
+        if how is ast.Global: break
         if how is None and name in frame.scope.bound:
+            if not frame.scope.plain: raise Unsupported('a name that has no value yet')
             if free: raise NameError(f"cannot access free variable '{name}' where it is not associated with a value in enclosing scope")
             raise UnboundLocalError(f"cannot access local variable '{name}' where it is not associated with a value")
-        free = free or not frame.scope.name.endswith(_INLINED)
-        frame = frame.outer
+        free, frame = True, frame.outer
     if name in m.globals: return m.globals[name]
     if name in _BUILTINS: return _BUILTINS[name]
     if name == '__name__': return '__main__'
-    if name in _ABSENT or name[:2] == '__' or m.star: raise Unsupported(f'the name {name[:80]}')
+    if name in _ABSENT or m.star: raise Unsupported(f'the name {name[:80]}')
     raise NameError(f"name '{name}' is not defined")
 
-_INLINED = ('<listcomp>', '<setcomp>', '<dictcomp>') if sys.version_info >= (3, 12) else '?'
-_ABSENT = frozenset(dir(builtins)) | {'exit', 'quit', 'copyright', 'credits', 'license', 'help'}
-_EVAL |= {ast.Constant: _constant, ast.Name: _name}
-
-# %% ../nbs/interpreter.ipynb #26d43e7a
+# %% ../nbs/interpreter.ipynb #b32b05e6
 _OPS = {ast.Add: (operator.add, operator.iadd), ast.Sub: (operator.sub, operator.isub), ast.Mult: (operator.mul, operator.imul),
         ast.Div: (operator.truediv, operator.itruediv), ast.FloorDiv: (operator.floordiv, operator.ifloordiv),
-        ast.Mod: (operator.mod, operator.imod), ast.Pow: (operator.pow, operator.ipow),
-        ast.BitAnd: (operator.and_, operator.iand), ast.BitOr: (operator.or_, operator.ior),
-        ast.BitXor: (operator.xor, operator.ixor), ast.LShift: (operator.lshift, operator.ilshift),
+        ast.Mod: (operator.mod, operator.imod), ast.Pow: (operator.pow, operator.ipow), ast.BitAnd: (operator.and_, operator.iand),
+        ast.BitOr: (operator.or_, operator.ior), ast.BitXor: (operator.xor, operator.ixor), ast.LShift: (operator.lshift, operator.ilshift),
         ast.RShift: (operator.rshift, operator.irshift)}
 _FAST = {op: _OPS[op][0] for op in (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)}
-_NUMBERS = frozenset((int, float, bool, complex, Fraction, Decimal))
+_SETS = frozenset((ast.BitAnd, ast.BitOr, ast.BitXor, ast.Sub))
 
 def _binop(m, node):
     m.steps += 1
@@ -431,105 +421,61 @@ def _binop(m, node):
         return _FAST[op](a, b)
     return _operate(m, op, a, b)
 
-def _operate(m, op, a, b, place=0): # any operation: pay for it before it is done
+# %% ../nbs/interpreter.ipynb #b55aa802
+def _operate(m, op, a, b, place=0): # any operation: paid for before it is done; `place`: as by `+=`
     ka, kb = a.__class__, b.__class__
-    if ka in _SYMBOLIC or kb in _SYMBOLIC: return _symbolic(op, a, b)
-    if ka in _OPAQUE or kb in _OPAQUE and not (place and kb is _Lazy and ka in (list, deque)) or op not in _OPS: raise Unsupported(f'{op.__name__} of these values')
     if ka in _NUMBERS and kb in _NUMBERS: _pay_number(m, op, a, b)
-    elif ka in _NUMBERS and kb not in _CONTAINERS and kb is not str: _pay_number(m, op, a, 0)
-    else: b = _pay_other(m, op, a, b, place)
-    return _OPS[op][place](a, b)
+    elif ka in _SYMBOLIC or kb in _SYMBOLIC: return _symbolic(m, op, a, b)
+    elif place and ka is list and op is ast.Add: return _extend(m, [a, b], {}) or a
+    elif ka in _OPAQUE or kb in _OPAQUE or op not in _OPS: raise Unsupported('an operation with these')
+    elif op is ast.Mult and ka in _SEQUENCES and kb in (int, bool): _repeat(m, a, b)
+    elif op is ast.Mult and kb in _SEQUENCES and ka in (int, bool): _repeat(m, b, a)
+    elif op is ast.Add and ka is kb and ka in _SEQUENCES: _room(m, (len(a) + len(b)) * (1 if ka is str else 8), ka is str)
+    elif ka is kb is set and op in _SETS:
+        for v in (a, b): _keys(m, v)
+        _room(m, 128 * (len(a) + len(b)))
+        if place and op is not ast.BitOr: m.hold(64)
+    elif op is ast.Mod and ka is str or ka in _CONTAINERS and kb in _CONTAINERS and not (op is ast.Add): raise Unsupported('an operation with these')
+    elif not (ka in _DATES or kb in _DATES or ka in _SCALAR | _SEQUENCES and kb in _SCALAR | _SEQUENCES): raise Unsupported('an operation with these')
+    return _made(m, _OPS[op][place](a, b))
 
-# %% ../nbs/interpreter.ipynb #49a2e853
-def _bits(x): # of the exact parts of a number
-    kind = x.__class__
-    if kind is int: return x.bit_length()
-    if kind is Fraction: return x.numerator.bit_length() + x.denominator.bit_length()
-    return 64
+def _repeat(m, v, n):
+    size = len(v) * max(n, 0)
+    _room(m, size * (1 if v.__class__ is str else 8), v.__class__ is str)
+    m.pay(size >> 10)
 
-def _large(m, bits): # refuse an integer before it is made
-    if bits >> 3 > m.cap: raise Stopped('memory', f'it asked for more than its {m.cap} bytes of memory')
-    if bits > _WIDEST: raise Stopped('too_large', f'an integer of more than {_WIDEST} bits')
-    if bits > 4_096: m.hold(bits >> 3)
-
+# %% ../nbs/interpreter.ipynb #1cdf2d0e
 def _pay_number(m, op, a, b):
-    n, k = _bits(a), _bits(b)
-    if Decimal in (a.__class__, b.__class__) and max(n, k) > 4_096: raise Unsupported('a Decimal with numbers of this size')
-    if op is ast.Pow:
-        if a.__class__ in (float, complex, Decimal) or b.__class__ not in (int, bool, Fraction): return
-        if b.__class__ is Fraction and b.denominator != 1: return
-        size = 1 if n < 2 else n * abs(int(b)) + 1
-        work = (size >> 6) ** 2 >> 11
-    elif op is ast.LShift:
-        size = n + (b if b.__class__ is int and a and b > 0 else 0)
-        work = size >> 12
-    elif op in (ast.Mult, ast.Div, ast.FloorDiv, ast.Mod) or Fraction in (a.__class__, b.__class__):
-        size, work = n + k, (n >> 6) * (k >> 6) >> 10
-        if Fraction in (a.__class__, b.__class__): size, work = 2 * size, 2 + ((n + k >> 6) ** 2 >> 8)
-    else: size, work = max(n, k) + 1, max(n, k) >> 12
-    _large(m, size)
+    ka, kb = a.__class__, b.__class__
+    if ka is Fraction or kb is Fraction:
+        bits = (_bits(a) + _bits(b)) if op is not ast.Pow else _bits(a) * max(1, abs(b.__trunc__())) if math.isfinite(b) else 0
+        if bits > _EXACTEST: raise Unsupported(f'fractions of more than {_EXACTEST} bits')
+        return m.pay(10 + (bits >> 4))
+    if ka is float or kb is float: return
+    n, k = a.bit_length(), b.bit_length()
+    size, work = max(n, k) + 1, n * k >> 20
+    if op is ast.Pow and b >= 0: size = n * b if n > 1 else 1; work = 0 if size > _WIDEST else size * size >> 20
+    elif op is ast.LShift: size, work = n + b if n and b > 0 else n, 0
+    elif op is ast.Mult: size = n + k
+    _integer(m, size)
     m.pay(work)
 
-# %% ../nbs/interpreter.ipynb #6d4e4161
-_TEXTS = frozenset((str, list, tuple, deque))
-
-def _width(s): return 1 if s.isascii() else 4 # bytes a character
-
-def _pay_other(m, op, a, b, place): # operations on sequences, sets, dicts and dates; gives the right operand, made ready
-    ka, kb = a.__class__, b.__class__
-    if op is ast.Mult:
-        if kb in _TEXTS: a, b, ka, kb, swapped = b, a, kb, ka, True
-        else: swapped = False
-        if ka in _TEXTS and kb in (int, bool):
-            size = len(a) * max(b, 0)
-            m.hold(size * (_width(a) if ka is str else 8))
-            m.pay(size >> 10)
-        if swapped: b = a
-    elif op is ast.Mod and ka is str: _pay_percent(m, a, b)
-    elif op is ast.Add and place and ka in (list, deque):
-        if kb is _Lazy: _extend(m, [a, b], {}); return []
-        b = _listed(m, b)
-    elif op is ast.Add and ka in _TEXTS and kb in _TEXTS:
-        m.hold((len(a) + len(b)) * (8 if ka is not str or kb is not str else max(_width(a), _width(b))))
-    elif ka in _CONTAINERS and kb in _CONTAINERS:
-        if place and kb in (set, frozenset) and ka not in (set, frozenset): raise Unsupported('this assignment')
-        for v in (a, b): _keys(m, v) if ka in (set, frozenset) or ka in _MAPPINGS else _weigh(m, v)
-        m.hold(128 * (len(a) + len(b)))
-    elif ka in _CONTAINERS and place and ka in _MAPPINGS: raise Unsupported('this assignment')
-    return b
-
-_DIGITS = re.compile(r'\d+')
-
-def _pay_format(m, spec): # widths and precisions are paid before they are used
-    if any(len(d) > 4 for d in _DIGITS.findall(spec)):
-        m.hold(4 * min(max(int(d[:20]) * 10 ** (len(d[:40]) - len(d[:20])) for d in _DIGITS.findall(spec)), 1 << 62))
-        raise Unsupported('a format as wide as this')
-    m.pay(len(spec) >> 3)
-
-def _pay_percent(m, spec, value):
-    if '*' in spec: raise Unsupported('a star in a % format')
-    _pay_format(m, spec)
-    _weigh(m, value, show=True)
-    m.hold(len(spec) * 4)
-
-# %% ../nbs/interpreter.ipynb #741849d6
 def _unary(m, node):
     m.steps += 1
     v = _EVAL[node.operand.__class__](m, node.operand)
     op = node.op.__class__
     if op is ast.Not: return not v
-    if v.__class__ in _SYMBOLIC: return _symbolic(ast.Mult, v, -1 if op is ast.USub else 1)
+    if v.__class__ in _SYMBOLIC: return _symbolic(m, ast.Mult, v, -1 if op is ast.USub else 1)
     if v.__class__ in _OPAQUE: raise Unsupported('a sign before this')
-    if v.__class__ is int: m.pay(v.bit_length() >> 12)
-    elif v.__class__ is Counter: m.hold(128 * len(v))
-    return -v if op is ast.USub else +v if op is ast.UAdd else ~v
+    return _made(m, -v if op is ast.USub else +v if op is ast.UAdd else ~v)
 
+# %% ../nbs/interpreter.ipynb #d6bd19cd
 def _boolop(m, node):
     m.steps += 1
-    stop = node.op.__class__ is ast.Or
+    stop, last = node.op.__class__ is ast.Or, node.values[-1]
     for part in node.values:
         v = _EVAL[part.__class__](m, part)
-        if part is not node.values[-1] and bool(v) is stop: return v
+        if part is not last and bool(v) is stop: return v
     return v
 
 def _ifexp(m, node):
@@ -537,139 +483,106 @@ def _ifexp(m, node):
     part = node.body if _EVAL[node.test.__class__](m, node.test) else node.orelse
     return _EVAL[part.__class__](m, part)
 
-def _walrus(m, node):
-    m.steps += 1
-    v = _EVAL[node.value.__class__](m, node.value)
-    frame = m.frame
-    while frame.scope.kind == 'comprehension': frame = frame.outer
-    _bind(m, frame, node.target.id, v)
-    return v
-
-# %% ../nbs/interpreter.ipynb #bab4f7cf
 _COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 
 def _compare(m, node):
     m.steps += 1
     a = _EVAL[node.left.__class__](m, node.left)
+    last = node.comparators[-1]
     for op, part in zip(node.ops, node.comparators):
         b = _EVAL[part.__class__](m, part)
         op = op.__class__
         if a.__class__ in _REAL and b.__class__ in _REAL and op in _COMPARE and -_SMALL < a < _SMALL and -_SMALL < b < _SMALL:
             v = _COMPARE[op](a, b)
         else: v = _relate(m, op, a, b)
-        if part is not node.comparators[-1] and not v: return v
+        if part is not last and not v: return v
         a = b
     return v
 
+# %% ../nbs/interpreter.ipynb #61d2b023
+_SINGLE = frozenset((bool, type(None)))
+
 def _relate(m, op, a, b):
     ka, kb = a.__class__, b.__class__
-    if op is ast.In: return _inside(m, a, b)
-    if op is ast.NotIn: return not _inside(m, a, b)
+    if op is ast.In or op is ast.NotIn: return _inside(m, a, b) is (op is ast.In)
     if op is ast.Is or op is ast.IsNot:
-        odd = _CONSTANT & {ka, kb} and not {type(None), bool, type(...)} & {ka, kb}
-        if odd: raise Unsupported('`is` between numbers, texts or tuples')
+        if not (ka in _SINGLE or kb in _SINGLE) and not (ka in _CONTAINERS - {tuple} and kb in _CONTAINERS): raise Unsupported('`is` between these')
         return (a is b) is (op is ast.Is)
+    equality = op is ast.Eq or op is ast.NotEq
     if ka in _SYMBOLIC or kb in _SYMBOLIC:
-        if not (ka in _EXACT and kb in _EXACT): raise Unsupported('a comparison of symbols')
-    elif ka is Decimal or kb is Decimal:
-        for v in (a, b): _weigh(m, v)
+        if not (equality and ka in _EXACT and kb in _EXACT): raise Unsupported('a comparison of symbols')
+    elif (ka is type(None) or kb is type(None)) and equality: return (a is b) is (op is ast.Eq)
     elif ka not in _SCALAR or kb not in _SCALAR: _weigh(m, a); _weigh(m, b)
-    elif ka is int is kb: m.pay(a.bit_length() >> 12)
     return _COMPARE[op](a, b)
 
-_CONSTANT = _NUMBERS - {bool} | {str, tuple, frozenset, range} | _DATES
-
-# %% ../nbs/interpreter.ipynb #c85d844f
 def _inside(m, v, items):
     kind = items.__class__
-    if kind is _Lazy:
-        for x in items.source:
-            if x is v or _relate(m, ast.Eq, x, v): return True
-        return False
+    if kind is _Lazy: return any(x is v or _relate(m, ast.Eq, x, v) for x in items.source)
     if kind in _OPAQUE or kind in _SYMBOLIC: raise Unsupported('`in` this')
-    if kind is range and v.__class__ not in (int, bool): m.pay(len(items) >> 3)
-    elif kind is str and v.__class__ is str: m.pay((len(items) >> 6) + (len(items) * min(len(v), 64) >> 12))
-    elif kind in _MAPPINGS or kind in (set, frozenset) or kind in _KEYS: _key(m, items, v)
+    if kind is str and v.__class__ is str: _pay_search(m, items, v)
+    elif kind in (dict, set, type({}.keys())): _key(m, items, v)
+    elif kind is range:
+        if v.__class__ not in (int, bool): raise Unsupported('`in` a range')
     else: _weigh(m, items); _weigh(m, v)
     return v in items
 
+def _pay_search(m, text, part): m.pay((len(text) >> 8) + (len(text) * len(part) >> 10))
+
+# %% ../nbs/interpreter.ipynb #aa3c91e4
 def _sequence(m, node):
     m.steps += 1
     items = []
     for e in node.elts:
         if e.__class__ is ast.Starred: items += _listed(m, _EVAL[e.value.__class__](m, e.value))
         else: items.append(_EVAL[e.__class__](m, e))
-    m.hold(64 + 40 * len(items))
-    if node.__class__ is ast.List: return items
-    if node.__class__ is ast.Tuple: return tuple(items)
-    m.hold(200 + 90 * len(items))
-    _keys(m, items)
-    return set(items)
+    kind = node.__class__
+    if kind is ast.Set: _keys(m, items)
+    m.hold(32 * len(items))
+    return _made(m, items if kind is ast.List else tuple(items) if kind is ast.Tuple else set(items))
 
 def _dict(m, node):
     m.steps += 1
-    m.hold(232 + 100 * len(node.keys))
     made = {}
     for k, v in zip(node.keys, node.values):
-        if k is None: _merge(m, made, _EVAL[v.__class__](m, v)); continue
         k = _EVAL[k.__class__](m, k)
         v = _EVAL[v.__class__](m, v)
         _key(m, made, k)
         made[k] = v
-    return made
+    m.hold(64 * len(made))
+    return _made(m, made)
 
-def _merge(m, made, other):
-    if other.__class__ not in _MAPPINGS: raise Unsupported('** of this')
-    _keys(m, other); m.hold(100 * len(other))
-    made.update(other)
-
-_EVAL |= {ast.BinOp: _binop, ast.UnaryOp: _unary, ast.BoolOp: _boolop, ast.IfExp: _ifexp, ast.NamedExpr: _walrus, ast.Compare: _compare,
-          ast.List: _sequence, ast.Tuple: _sequence, ast.Set: _sequence, ast.Dict: _dict}
-
-# %% ../nbs/interpreter.ipynb #46705e78
 def _slice(m, node):
     m.steps += 1
-    return slice(*(None if p is None else _EVAL[p.__class__](m, p) for p in (node.lower, node.upper, node.step)))
+    parts = [None if p is None else _EVAL[p.__class__](m, p) for p in (node.lower, node.upper, node.step)]
+    if not set(map(type, parts)) <= {int, type(None)}: raise Unsupported('this slice')
+    return slice(*parts)
 
-_INDEXED = frozenset((list, tuple, str, range, deque, dict, Counter, OrderedDict, _Default))
-
+# %% ../nbs/interpreter.ipynb #dff16663
 def _subscript(m, node):
     m.steps += 1
     v = _EVAL[node.value.__class__](m, node.value)
-    i = _EVAL[node.slice.__class__](m, node.slice)
+    return _item(m, v, _EVAL[node.slice.__class__](m, node.slice))
+
+def _item(m, v, i):
     kind = v.__class__
-    if kind is _Solution: return dict.__getitem__(v, i)
-    if kind not in _INDEXED or i.__class__ in _OPAQUE and kind not in _MAPPINGS: return _no_index(v, kind, 'is not subscriptable')
-    if kind in _MAPPINGS:
-        _key(m, v, i)
-        if kind is _Default and i not in v: return _missing(m, v, i)
-    elif i.__class__ is slice and kind is not range:
-        _check_slice(i)
-        n = len(range(*i.indices(len(v))))
-        m.hold(n * (_width(v) if kind is str else 8) + 56)
-    elif kind is deque: m.pay(len(v) >> 6)
+    if kind is dict and i.__class__ is not slice: _key(m, v, i)
+    elif kind is _Solution and i.__class__ is _Symbolic: return dict.__getitem__(v, i)
+    elif kind not in _SEQUENCES and kind is not range or i.__class__ in _OPAQUE | _SYMBOLIC: raise Unsupported('this index')
+    elif i.__class__ is slice: return _made(m, v[i])
+    elif kind is not list and kind is not tuple: return _made(m, v[i])
     return v[i]
 
-def _missing(m, v, key):
-    if v.factory is None: raise KeyError(key)
-    v[key] = made = _call(m, v.factory, [], {})
-    m.hold(160)
-    return made
-
-def _no_index(v, kind, words):
-    if kind in _OPAQUE or kind in _SYMBOLIC or kind not in _PLAIN: raise Unsupported('an index into this')
-    raise TypeError(f"'{kind.__name__}' object {words}")
-
-def _check_slice(i):
-    if not {i.start.__class__, i.stop.__class__, i.step.__class__} <= {int, bool, type(None)}:
-        raise TypeError('slice indices must be integers or None or have an __index__ method')
-
-# %% ../nbs/interpreter.ipynb #96bed1fb
 def _joined(m, node):
     m.steps += 1
-    text = ''.join([_EVAL[v.__class__](m, v) for v in node.values])
-    if len(text) > 64: m.hold(len(text) * _width(text))
-    return text
+    return _glue(m, (_EVAL[v.__class__](m, v) for v in node.values))
+
+def _glue(m, parts): # the parts of a text, never longer together than a text may be
+    kept, length = [], 0
+    for part in parts:
+        kept.append(part)
+        length += len(part)
+        _room(m, length, True)
+    return _made(m, ''.join(kept))
 
 def _formatted(m, node):
     m.steps += 1
@@ -678,79 +591,40 @@ def _formatted(m, node):
     if node.conversion >= 0: v = _text(m, v, chr(node.conversion))
     return _format(m, v, spec)
 
+# %% ../nbs/interpreter.ipynb #c054bb3f
 def _text(m, v, how='s'): # the text of a value
     if v.__class__ is str and how == 's': return v
     if v.__class__ is not float: _weigh(m, v, show=True)
-    text = str(v) if how == 's' else repr(v) if how == 'r' else ascii(v)
-    if len(text) > 64: m.hold(len(text) * 4)
-    return text
+    if how == 'a': raise Unsupported('!a')
+    return _made(m, str(v) if how == 's' else repr(v))
 
+_SPEC = re.compile(r'(?:.?[<>=^])?[-+ ]?#?0?\d{0,4}[,_]?(?:\.\d{1,4})?[bcdeEfFgGosxX%]?', re.S)
 def _format(m, v, spec):
     if not spec: return _text(m, v)
-    if spec.__class__ is not str: raise TypeError(f'format() argument 2 must be str, not {spec.__class__.__name__}')
-    if v.__class__ in _SYMBOLIC: raise Unsupported('a format of symbols')
-    if v.__class__ in _DATES: return _strftime(m, [v, spec], {})
-    _pay_format(m, spec)
-    _weigh(m, v, show=True)
-    return format(v, spec)
+    if v.__class__ not in _SCALAR | {str} or v is None or not _SPEC.fullmatch(spec): raise Unsupported('this format')
+    if v.__class__ is not float: _weigh(m, v, show=True)
+    return _made(m, format(v, spec))
 
-_WHEN = re.compile(r'(?:[^%]|%[aAbBdHIjmMpSyYf%])*')
-
-def _strftime(m, args, kw): # only directives that mean the same on every system
-    when, spec = args
-    if kw or spec.__class__ is not str or len(spec) > 200 or not spec.isascii() or not _WHEN.fullmatch(spec):
-        raise Unsupported('this format of a date')
-    if when.__class__ is datetime.timedelta: return format(when, spec)
-    if getattr(when, 'year', 1900) < 1000: raise Unsupported('the text of an early year')
-    return when.strftime(spec)
-
-_EVAL |= {ast.Slice: _slice, ast.Subscript: _subscript, ast.JoinedStr: _joined, ast.FormattedValue: _formatted}
-
-# %% ../nbs/interpreter.ipynb #1c8fa704
+# %% ../nbs/interpreter.ipynb #06955ccd
 def _attribute(m, node):
     m.steps += 1
-    return _member(_EVAL[node.value.__class__](m, node.value), node.attr)
-
-def _member(v, name): # what stands after a dot: looked up in tables, by the exact type and the name
+    v, name = _EVAL[node.value.__class__](m, node.value), node.attr
     kind = v.__class__
-    if kind is _Module:
-        if name in v.members: return v.members[name]
-        raise Unsupported(f'{v.name}.{name[:80]}')
-    if kind is _Known:
-        if name in v.members: return v.members[name]
-        method = _METHODS.get(v.type, {}).get(name)
-        if method is None: raise Unsupported(f'{v.name}.{name[:80]}')
-        return _Known(f'{v.name}.{name}', _unbound(v.type, method))
-    method = _METHODS.get(kind, {}).get(name)
+    method = _METHODS.get(kind, _FIELDS).get(name)
     if method is not None: return _Method(v, method)
-    if name in _FIELDS.get(kind, ()): return _FIELDS[kind][name].__get__(v)
-    if isinstance(v, Exception) and name == 'args': return v.args
-    if kind in _OPAQUE or kind not in _PLAIN or name in _ALL_FIELDS[kind]: raise Unsupported(f'{kind.__name__}.{name[:80]}')
-    raise AttributeError(f"'{kind.__name__}' object has no attribute '{name}'")
+    if (kind is _Module or kind is _Known) and name in v.members: return v.members[name]
+    if name in _FIELDS.get(kind, ()): return _made(m, _FIELDS[kind][name].__get__(v))
+    if name == 'args' and isinstance(v, Exception): return v.args
+    raise Unsupported(f'the attribute {name[:80]}')
 
-def _unbound(kind, method): # `str.upper`, to be called with the text
-    def call(m, args, kw):
-        if not args or args[0].__class__ is not kind: raise Unsupported(f'a method of {kind.__name__} on something else')
-        return method(m, args, kw)
-    return call
-
-# %% ../nbs/interpreter.ipynb #501e19e3
 def _call_node(m, node):
     m.steps += 1
     f = _EVAL[node.func.__class__](m, node.func)
-    args, kw = [], {}
+    args = []
     for a in node.args:
-        if a.__class__ is ast.Starred:
-            v = _EVAL[a.value.__class__](m, a.value)
-            if v.__class__ not in _ORDERED and v.__class__ not in (_Lazy, set, frozenset): raise Unsupported('* of this')
-            args += _listed(m, v)
+        if a.__class__ is ast.Starred: args += _listed(m, _EVAL[a.value.__class__](m, a.value))
         else: args.append(_EVAL[a.__class__](m, a))
-    for k in node.keywords:
-        v = _EVAL[k.value.__class__](m, k.value)
-        if k.arg is not None and k.arg not in kw: kw[k.arg] = v; continue
-        if k.arg is not None or v.__class__ not in _MAPPINGS or kw.keys() & v.keys() or set(map(type, v)) - {str}: raise Unsupported('** of this')
-        _merge(m, kw, v)
-    return _call(m, f, args, kw)
+    return _call(m, f, args, {k.arg: _EVAL[k.value.__class__](m, k.value) for k in node.keywords} if node.keywords else {})
 
 def _call(m, f, args, kw): # any call: of what the program defined, or of what it was given
     kind = f.__class__
@@ -758,21 +632,18 @@ def _call(m, f, args, kw): # any call: of what the program defined, or of what i
     if m.steps > m.limit: m.pay(0)
     if kind is _Known and f.call: return f.call(m, args, kw)
     if kind is _Method: return f.call(m, [f.owner, *args], kw)
-    if kind in _OPAQUE or kind in _SYMBOLIC or kind not in _PLAIN: raise Unsupported('a call of this')
-    raise TypeError(f"'{kind.__name__}' object is not callable")
+    raise Unsupported('a call of this')
 
-# %% ../nbs/interpreter.ipynb #667886fa
+# %% ../nbs/interpreter.ipynb #4603a4ea
 def _call_function(m, f, args, kw):
     m.steps += 1
     if m.steps > m.limit: m.pay(0)
     scope, code = f.scope, f.node
     names = scope.names
-    vars = dict(zip(names, args)) if names is not None and len(names) == len(args) and not kw else _arguments(f, args, kw)
-    if m.calls + m.loops >= m.depth: _too_deep(m)
+    vars = dict(zip(names, args)) if len(names) == len(args) and not kw and not code.args.vararg else _arguments(m, f, args, kw)
+    m.enter()
     frame, before = m.frame, m.vars
-    m.calls += 1
-    m.vars = vars
-    m.frame = _Frame(vars, scope, f.frame)
+    m.vars, m.frame = vars, _Frame(vars, scope, f.frame)
     try:
         if code.__class__ is ast.Lambda: return _EVAL[code.body.__class__](m, code.body)
         if _block(m, code.body) is None: return None
@@ -780,156 +651,117 @@ def _call_function(m, f, args, kw):
         return v
     finally:
         m.frame, m.vars = frame, before
-        m.calls -= 1
+        m.depth -= 1
 
-def _too_deep(m): # where CPython's own limit is no longer exactly ours, it decides
-    if m.tries or m.loops: raise Unsupported('calls nested this deeply')
-    raise RecursionError
-
-def _words(names): # 'a', 'b', and 'c'
-    names = [f"'{n}'" for n in names]
-    return ' and '.join(names) if len(names) < 3 else ', '.join(names[:-1]) + f', and {names[-1]}'
-
-def _arguments(f, args, kw): # the variables of a call, by CPython's rules and with its messages
-    a, who = f.node.args, f.scope.name
-    alone, kwonly = [x.arg for x in a.posonlyargs], [x.arg for x in a.kwonlyargs]
-    names = alone + [x.arg for x in a.args]
-    vars, rest = dict(zip(names, args)), {}
-    if a.vararg: vars[a.vararg.arg] = tuple(args[len(names):])
-    for k, v in kw.items():
-        if k not in names[len(alone):] and k not in kwonly:
-            if a.kwarg is None and k in alone: raise Unsupported('a positional argument by its name')
-            if a.kwarg is None: raise TypeError(f"{who}() got an unexpected keyword argument '{k}'")
-            rest[k] = v
-        elif k in vars: raise TypeError(f"{who}() got multiple values for argument '{k}'")
-        else: vars[k] = v
-    if a.kwarg: vars[a.kwarg.arg] = rest
-    n, given, least = len(names), len(args), len(names) - len(f.defaults)
-    if given > n and not a.vararg:
-        if kwonly: raise Unsupported('this call')
-        takes = f'{n} positional argument{"s" * (n != 1)}' if least == n else f'from {least} to {n} positional arguments'
-        raise TypeError(f'{who}() takes {takes} but {given} {"was" if given == 1 else "were"} given')
-    for some, defaults, what in ((names, dict(zip(names[least:], f.defaults)), 'positional'), (kwonly, f.keyword, 'keyword-only')):
-        missing = [k for k in some if k not in vars and k not in defaults]
-        if missing:
-            raise TypeError(f'{who}() missing {len(missing)} required {what} argument{"s" * (len(missing) > 1)}: {_words(missing)}')
-        for k in some: vars.setdefault(k, defaults.get(k)) if k not in vars else None
+def _arguments(m, f, args, kw): # the variables of a call
+    names, rest = f.scope.names, f.node.args.vararg
+    vars = dict(zip(names, args))
+    if rest: vars[rest.arg] = _made(m, tuple(args[len(names):]))
+    if len(args) > len(names) and not rest or kw.keys() & vars.keys() or kw.keys() - set(names): raise Unsupported('arguments that do not fit')
+    first = len(names) - len(f.defaults)
+    vars = {**dict(zip(names[first:], f.defaults)), **vars, **kw}
+    if len(vars) < len(names) + bool(rest): raise Unsupported('arguments that do not fit')
     return vars
 
-# %% ../nbs/interpreter.ipynb #44fddb21
+# %% ../nbs/interpreter.ipynb #97be85e4
 def _make_function(m, node):
     m.steps += 1
-    m.hold(600)
-    a = node.args
-    defaults = [_EVAL[d.__class__](m, d) for d in a.defaults]
-    keyword = {k.arg: _EVAL[d.__class__](m, d) for k, d in zip(a.kwonlyargs, a.kw_defaults) if d is not None}
-    return _Function(node, m.scopes[node], m.frame, defaults, keyword)
+    m.hold(600 + 40 * len(m.scopes[node].bound))
+    return _Function(node, m.scopes[node], m.frame, [_EVAL[d.__class__](m, d) for d in node.args.defaults])
 
 def _define(m, node):
     made = _make_function(m, node)
-    a = node.args
-    for x in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg):
+    for x in (*node.args.args, node.args.vararg):
         if x is not None and x.annotation is not None: _annotation(m, x.annotation)
     if node.returns is not None: _annotation(m, node.returns)
     _bind(m, m.frame, node.name, made)
 
-def _annotation(m, node): # it means nothing here; but a name that does not exist is an error in CPython
-    kind = node.__class__
-    if kind is ast.Constant: return
-    if kind is ast.Name:
-        if _find_type(m, node.id): return
-    elif kind is ast.Subscript: return _annotation(m, node.value), _annotation(m, node.slice)
-    elif kind is ast.Tuple: return [_annotation(m, e) for e in node.elts]
-    raise Unsupported('this annotation')
+def _annotation(m, node): # it means nothing here; but a name that does not exist is an error in Python
+    if node.__class__ is ast.Constant: return
+    if node.__class__ is ast.Subscript: return _annotation(m, node.value), _annotation(m, node.slice)
+    if node.__class__ is ast.Tuple: return [_annotation(m, e) for e in node.elts]
+    v = _EVAL[ast.Name](m, node) if node.__class__ is ast.Name and node.id in _BUILTINS else None
+    if v.__class__ is not _Known or v.type is None: raise Unsupported('this annotation')
 
-def _find_type(m, name):
-    v = m.vars[name] if name in m.vars else _find(m, name)
-    return v.__class__ is _Known and (v.type is not None or v.name == 'typing')
-
-_EVAL |= {ast.Attribute: _attribute, ast.Call: _call_node, ast.Lambda: _make_function}
-
-# %% ../nbs/interpreter.ipynb #52e3336a
-def _loops(m, node, frame, source): # the loops of a comprehension, as a generator that stands still where an element is due
-    todo = [iter(source)]
-    generators = node.generators
+# %% ../nbs/interpreter.ipynb #7fce7893
+def _loops(m, node, source): # the loops of a comprehension, as a generator that stands still where an element is due
+    todo, generators = [iter(source)], node.generators
     while todo:
         g = generators[len(todo) - 1]
         for v in todo[-1]:
             m.pay(1)
             _assign(m, g.target, v)
-            if all([_EVAL[c.__class__](m, c) for c in g.ifs] if len(g.ifs) < 2 else _until_false(m, g.ifs)):
-                if len(todo) < len(generators):
+            for c in g.ifs:
+                if not _EVAL[c.__class__](m, c): break
+            else:
+                if len(todo) == len(generators): yield
+                else:
                     part = generators[len(todo)].iter
                     todo.append(iter(_iterate(m, _EVAL[part.__class__](m, part))))
                     break
-                yield
         else: todo.pop()
-
-def _until_false(m, tests):
-    for c in tests:
-        if not _EVAL[c.__class__](m, c): return [False]
-    return [True]
-
-def _enter(m, node): # the frame of a comprehension, and what its first loop runs over
-    first = node.generators[0].iter
-    source = _iterate(m, _EVAL[first.__class__](m, first))
-    return _Frame({}, m.scopes[node], m.frame), source
 
 def _comprehension(m, node):
     m.steps += 1
-    inner, source = _enter(m, node)
-    frame, before, kind = m.frame, m.vars, node.__class__
+    first, kind = node.generators[0].iter, node.__class__
+    source = _iterate(m, _EVAL[first.__class__](m, first))
+    frame, before, inner = m.frame, m.vars, _Frame({}, m.scopes[node], m.frame)
     made = [] if kind is ast.ListComp else set() if kind is ast.SetComp else {}
+    m.enter()
     m.hold(300)
-    if m.calls + m.loops >= m.depth or m.nest > _NESTED: _too_deep(m)
     m.frame, m.vars = inner, inner.vars
-    m.loops += 1; m.nest += 1
     try:
-        for _ in _loops(m, node, inner, source): _add_element(m, node, kind, made)
+        for _ in _loops(m, node, source): _ELEMENT[kind](m, node, made)
         return made
     finally:
         m.frame, m.vars = frame, before
-        m.loops -= 1; m.nest -= 1
+        m.depth -= 1
 
-def _add_element(m, node, kind, made):
-    if kind is ast.DictComp:
-        k = _EVAL[node.key.__class__](m, node.key)
-        v = _EVAL[node.value.__class__](m, node.value)
-        _key(m, made, k); m.hold(160 if v.__class__ in _SCALAR else 160 + _size(v))
-        made[k] = v
-        return
+# %% ../nbs/interpreter.ipynb #1286bace
+def _add_to_list(m, node, made):
+    made.append(_EVAL[node.elt.__class__](m, node.elt))
+    m.hold(48)
+
+def _add_to_set(m, node, made):
     v = _EVAL[node.elt.__class__](m, node.elt)
-    if kind is ast.ListComp: m.hold(40 if v.__class__ in _REAL else 48 + _size(v)); made.append(v)
-    else: _key(m, made, v); m.hold(160 + _size(v)); made.add(v)
+    _key(m, made, v); m.hold(120)
+    made.add(v)
 
-def _size(v): # what a text takes once it is kept; larger ones are paid when they are made
-    return 60 + min(len(v), 512) if v.__class__ is str else 512 if v.__class__ is int and v > _SMALL else 0
+def _add_to_dict(m, node, made):
+    k, v = _EVAL[node.key.__class__](m, node.key), _EVAL[node.value.__class__](m, node.value)
+    _key(m, made, k); m.hold(180)
+    made[k] = v
 
-# %% ../nbs/interpreter.ipynb #7b0fe683
-def _generate(m, node): # a generator expression: its frame is entered for each element, and left again
+_ELEMENT = {ast.ListComp: _add_to_list, ast.SetComp: _add_to_set, ast.DictComp: _add_to_dict}
+
+def _generate(m, node): # a generator expression
     m.steps += 1
-    inner, source = _enter(m, node)
-    return _lazy(m, 'generator', _elements(m, node, inner, source))
+    first = node.generators[0].iter
+    value = _EVAL[first.__class__](m, first)
+    return _lazy(m, _elements(m, node, _Frame({}, m.scopes[node], m.frame), _iterate(m, value)), value)
 
 def _elements(m, node, inner, source):
-    loops = _loops(m, node, inner, source)
+    loops = _loops(m, node, source)
     while True:
         frame, before = m.frame, m.vars
-        if m.calls + m.loops >= m.depth: _too_deep(m)
+        m.enter()
         m.frame, m.vars = inner, inner.vars
-        m.loops += 1
         try:
-            if next(loops, _NONE) is _NONE: return
+            if next(loops, loops) is loops: return
             v = _EVAL[node.elt.__class__](m, node.elt)
         finally:
             m.frame, m.vars = frame, before
-            m.loops -= 1
+            m.depth -= 1
         yield v
 
-_EVAL |= {ast.ListComp: _comprehension, ast.SetComp: _comprehension, ast.DictComp: _comprehension, ast.GeneratorExp: _generate}
+# %% ../nbs/interpreter.ipynb #33a713ba
+_EVAL |= {ast.Constant: _constant, ast.Name: _name, ast.BinOp: _binop, ast.UnaryOp: _unary, ast.BoolOp: _boolop, ast.IfExp: _ifexp,
+          ast.Compare: _compare, ast.List: _sequence, ast.Tuple: _sequence, ast.Set: _sequence, ast.Dict: _dict, ast.Slice: _slice,
+          ast.Subscript: _subscript, ast.JoinedStr: _joined, ast.FormattedValue: _formatted, ast.Attribute: _attribute, ast.Call: _call_node,
+          ast.Lambda: _make_function, ast.GeneratorExp: _generate, **dict.fromkeys(_COMPREHENSIONS[:3], _comprehension)}
 
-# %% ../nbs/interpreter.ipynb #8b4d49a7
-_BREAK, _CONTINUE, _RETURN = 'break', 'continue', 'return' # what a statement gives back; None: go on
+# %% ../nbs/interpreter.ipynb #65236be3
+_BREAK, _CONTINUE, _RETURN = 'break', 'continue', 'return'
 
 def _block(m, body):
     for node in body:
@@ -938,79 +770,43 @@ def _block(m, body):
 
 def _bind(m, frame, name, v): # give a name its value, where it belongs
     how = frame.scope.declared.get(name)
-    if how is None: vars = frame.vars
-    elif how == 'global': vars = m.globals
+    if how is None: frame.vars[name] = v
+    elif how is ast.Global: m.globals[name] = v
     else:
         home = _owner(frame.scope, name)
         while frame.scope is not home: frame = frame.outer
-        vars = frame.vars
-    if m.memory > 1 << 20: _credit(m, vars.get(name))
-    vars[name] = v
-
-def _credit(m, old): # the value that a name had is given back, if nothing but the name held it
-    kind = old.__class__
-    if kind is str: size = len(old) * _width(old)
-    elif kind is int: size = old.bit_length() >> 3
-    elif kind is list: size = 8 * len(old)
-    else: return
-    if size > 512 and sys.getrefcount(old) <= 4: m.memory -= size
+        frame.vars[name] = v
 
 def _assign(m, target, v):
     kind = target.__class__
     if kind is ast.Name: _bind(m, m.frame, target.id, v)
-    elif kind is ast.Subscript: _set_item(m, target, v)
     elif kind is ast.Tuple or kind is ast.List: _unpack(m, target.elts, v)
+    elif kind is ast.Subscript:
+        owner = _EVAL[target.value.__class__](m, target.value)
+        _put(m, owner, _EVAL[target.slice.__class__](m, target.slice), v)
     else: raise Unsupported('this assignment')
 
 def _assignment(m, node):
     m.steps += 1
     v = _EVAL[node.value.__class__](m, node.value)
     for target in node.targets:
-        if target.__class__ is ast.Name and m.memory < 1 << 20 and not m.frame.scope.declared: m.vars[target.id] = v
+        if target.__class__ is ast.Name and not m.frame.scope.declared: m.vars[target.id] = v
         else: _assign(m, target, v)
 
-# %% ../nbs/interpreter.ipynb #b9440578
+# %% ../nbs/interpreter.ipynb #4b86c0aa
 def _unpack(m, targets, v):
-    star = next((i for i, t in enumerate(targets) if t.__class__ is ast.Starred), None)
-    kind, n = v.__class__, len(targets)
-    if kind is tuple or kind is list: items = v
-    elif kind is _Lazy and star is None: items = list(itertools.islice(v.source, n + 1))
-    elif kind in _ORDERED or kind in (set, frozenset, _Lazy): items = _listed(m, v)
-    elif kind in _PLAIN: raise TypeError(f'cannot unpack non-iterable {kind.__name__} object')
-    else: raise Unsupported('taking this apart')
-    if star is None:
-        if len(items) > n: raise ValueError(_TOO_MANY(n, v, len(items)))
-        if len(items) < n: raise ValueError(f'not enough values to unpack (expected {n}, got {len(items)})')
-    else:
-        if len(items) < n - 1: raise ValueError(f'not enough values to unpack (expected at least {n - 1}, got {len(items)})')
-        end = len(items) - (n - star - 1)
-        m.hold(8 * len(items))
-        items = [*items[:star], list(items[star:end]), *items[end:]]
-    for t, x in zip(targets, items): _assign(m, t.value if t.__class__ is ast.Starred else t, x)
-
-def _TOO_MANY(n, v, got):
-    more = sys.version_info >= (3, 14) and v.__class__ in (list, tuple, dict)
-    return f'too many values to unpack (expected {n}' + f', got {got}' * more + ')'
-
-def _set_item(m, target, v):
-    owner = _EVAL[target.value.__class__](m, target.value)
-    i = _EVAL[target.slice.__class__](m, target.slice)
-    _put(m, owner, i, v)
+    if v.__class__ is _Lazy: raise Unsupported('taking an iterator apart')
+    items = v if v.__class__ is tuple or v.__class__ is list else _iterate(m, v)
+    if len(items) != len(targets): raise Unsupported('taking this apart')
+    m.steps += len(targets)
+    for t, x in zip(targets, list(items)): _assign(m, t, x)
 
 def _put(m, owner, i, v):
-    kind = owner.__class__
-    if kind in _MAPPINGS: _key(m, owner, i); m.hold(160 + _size(v) + _size(i))
-    elif kind is list and i.__class__ is slice:
-        _check_slice(i)
-        if v.__class__ not in _ORDERED and v.__class__ not in (set, frozenset, _Lazy): raise TypeError('can only assign an iterable')
-        v = _listed(m, v); m.pay(len(owner) >> 6)
-    elif kind is list or kind is deque:
-        if i.__class__ in _OPAQUE: raise Unsupported('this index')
-        m.hold(_size(v)); m.pay(len(owner) >> 6 if kind is deque else 0)
-    else: _no_index(owner, kind, 'does not support item assignment')
+    if owner.__class__ is dict: _key(m, owner, i); m.hold(180)
+    elif owner.__class__ is not list or i.__class__ not in (int, bool): raise Unsupported('this assignment')
+    else: m.hold(40)
     owner[i] = v
 
-# %% ../nbs/interpreter.ipynb #eb707197
 def _augmented(m, node):
     m.steps += 1
     target, op = node.target, node.op.__class__
@@ -1020,49 +816,32 @@ def _augmented(m, node):
         if a.__class__ in _REAL and b.__class__ in _REAL and -_SMALL < a < _SMALL and -_SMALL < b < _SMALL and op in _FAST:
             v = _FAST[op](a, b)
         else: v = _operate(m, op, a, b, 1)
-        a = b = None
         return _bind(m, m.frame, target.id, v)
     if target.__class__ is not ast.Subscript: raise Unsupported('this assignment')
     owner = _EVAL[target.value.__class__](m, target.value)
     i = _EVAL[target.slice.__class__](m, target.slice)
-    holder = ast.Subscript(_Given(owner), _Given(i), ast.Load(), lineno=target.lineno)
-    a = _subscript(m, holder)
-    v = _operate(m, op, a, _EVAL[node.value.__class__](m, node.value), 1)
-    _put(m, owner, i, v)
-
-class _Given: # a value that stands where a node is expected
-    def __init__(self, value): self.value = value
+    a = _item(m, owner, i)
+    _put(m, owner, i, _operate(m, op, a, _EVAL[node.value.__class__](m, node.value), 1))
 
 def _annotated(m, node):
     m.steps += 1
     if node.value is not None: _assign(m, node.target, _EVAL[node.value.__class__](m, node.value))
-    elif node.target.__class__ is not ast.Name: raise Unsupported('this annotation')
     if m.frame.outer is None: _annotation(m, node.annotation)
 
+# %% ../nbs/interpreter.ipynb #192d8d69
 def _delete(m, node):
     m.steps += 1
     for t in node.targets:
-        if t.__class__ is ast.Name:
-            if t.id in m.frame.scope.declared: raise Unsupported('del of this')
-            if t.id not in m.vars: _find(m, t.id) if m.frame.outer and t.id in m.frame.scope.bound else _not_defined(t.id)
-            del m.vars[t.id]
-        elif t.__class__ is ast.Subscript: _delete_item(m, t)
+        if t.__class__ is ast.Name and t.id in m.vars and t.id not in m.frame.scope.declared: del m.vars[t.id]
+        elif t.__class__ is ast.Subscript:
+            owner = _EVAL[t.value.__class__](m, t.value)
+            i = _EVAL[t.slice.__class__](m, t.slice)
+            if owner.__class__ is dict: _key(m, owner, i)
+            elif owner.__class__ is not list or i.__class__ is not int: raise Unsupported('del of this')
+            else: m.pay(len(owner) >> 6)
+            del owner[i]
         else: raise Unsupported('del of this')
 
-def _not_defined(name): raise NameError(f"name '{name}' is not defined")
-
-def _delete_item(m, t):
-    owner = _EVAL[t.value.__class__](m, t.value)
-    i = _EVAL[t.slice.__class__](m, t.slice)
-    if owner.__class__ in _MAPPINGS: _key(m, owner, i)
-    elif owner.__class__ in (list, deque):
-        if i.__class__ is slice: _check_slice(i)
-        elif i.__class__ in _OPAQUE: raise Unsupported('this index')
-        m.pay(len(owner) >> 6)
-    else: _no_index(owner, owner.__class__, "doesn't support item deletion")
-    del owner[i]
-
-# %% ../nbs/interpreter.ipynb #a69cd983
 def _expression(m, node):
     m.steps += 1
     _EVAL[node.value.__class__](m, node.value)
@@ -1076,6 +855,7 @@ def _if(m, node):
     m.steps += 1
     return _block(m, node.body if _EVAL[node.test.__class__](m, node.test) else node.orelse)
 
+# %% ../nbs/interpreter.ipynb #a7e2eade
 def _while(m, node):
     test = node.test
     while True:
@@ -1089,8 +869,7 @@ def _while(m, node):
 def _for(m, node):
     m.steps += 1
     target = node.target
-    source = _iterate(m, _EVAL[node.iter.__class__](m, node.iter))
-    for v in source:
+    for v in _iterate(m, _EVAL[node.iter.__class__](m, node.iter)):
         m.steps += 1
         if m.steps > m.limit: m.pay(0)
         _assign(m, target, v)
@@ -1103,57 +882,44 @@ def _nothing(m, node): m.steps += 1
 def _break(m, node): return _BREAK
 def _continue(m, node): return _CONTINUE
 
-_EVAL[_Given] = lambda m, node: node.value
-_EXEC |= {ast.Assign: _assignment, ast.AugAssign: _augmented, ast.AnnAssign: _annotated, ast.Delete: _delete, ast.Expr: _expression,
-          ast.Return: _return, ast.If: _if, ast.While: _while, ast.For: _for, ast.Pass: _nothing, ast.Break: _break,
-          ast.Continue: _continue, ast.FunctionDef: _define, ast.Global: _nothing, ast.Nonlocal: _nothing}
-
-# %% ../nbs/interpreter.ipynb #c1cf6439
+# %% ../nbs/interpreter.ipynb #79672c95
 _ENDS = (Unsupported, Stopped, Failed, RecursionError, MemoryError) # no program catches these
 
 def _try(m, node):
-    if not node.finalbody: return _guarded(m, node)
-    try:
-        m.tries += 1
-        try: signal = _guarded(m, node)
-        finally: m.tries -= 1
+    error = signal = None
+    try: signal = _guarded(m, node)
     except _ENDS: raise
-    except Exception:
-        signal = _block(m, node.finalbody)
-        if signal is not None: return signal # what was raised is forgotten
-        raise
+    except Exception as e: error = e
     held = m.value
+    if error: _line(error)
     last = _block(m, node.finalbody)
-    if last is not None: return last
+    if last is not None: return last # what was raised is forgotten
+    if error: raise error
     m.value = held
     return signal
 
 def _guarded(m, node):
-    if not node.handlers:
-        signal = _block(m, node.body)
-        return signal if signal is not None else _block(m, node.orelse)
-    m.tries += 1
+    error = None
     try: signal = _block(m, node.body)
     except _ENDS: raise
     except Exception as e: error = e
-    else: error = None
-    finally: m.tries -= 1
     if error is None: return signal if signal is not None else _block(m, node.orelse)
-    try:
-        _strip(error)
-        for h in node.handlers:
-            if h.type is None or _matches(error, _EVAL[h.type.__class__](m, h.type)): return _handle(m, h, error)
-        raise error
-    finally: error = None
+    _catch(m, error)
+    for h in node.handlers:
+        if h.type is None or _matches(error, _EVAL[h.type.__class__](m, h.type)): return _handle(m, h, error)
+    raise error
 
-# %% ../nbs/interpreter.ipynb #e6a3de1f
-def _strip(error): # note the line of an exception, and drop the frames that it holds
+def _catch(m, error): # what an exception holds is paid, its line noted, and its links to other frames and exceptions are cut
     _line(error)
     _check_message(error)
+    m.hold(500 + sum(_SIZES[v.__class__](v) for v in error.args if v.__class__ in _SIZES))
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
-def _check_message(error):
-    if isinstance(error, (TypeError, AttributeError)) and _OWN.search(str(error)[:2_000]): raise Unsupported('what this error would say')
+# %% ../nbs/interpreter.ipynb #1b6c819f
+_OWN = re.compile(r'\b_(Known|Module|Method|Function|Lazy|Symbolic|Equation|Solution|Exact)\b|already executing')
+
+def _check_message(error): # does it speak of us, where Python would speak of something else?
+    if len(error.args) == 1 and error.args[0].__class__ is str and _OWN.search(error.args[0][:2_000]): raise Unsupported('what this error would say')
 
 def _matches(error, spec):
     kinds = spec if spec.__class__ is tuple else (spec,)
@@ -1166,19 +932,14 @@ def _handle(m, h, error):
     try: return _block(m, h.body)
     finally:
         m.caught = before
-        if h.name: (m.globals if m.frame.scope.declared.get(h.name) == 'global' else m.vars).pop(h.name, None)
+        if h.name: m.vars.pop(h.name, None)
 
 def _raise(m, node):
     m.steps += 1
-    if node.exc is None:
-        if m.caught is None: raise RuntimeError('No active exception to reraise')
-        raise m.caught
-    error = _EVAL[node.exc.__class__](m, node.exc)
-    if error.__class__ is _Known and error.type and issubclass(error.type, BaseException): error = error.type()
-    if node.cause is not None:
-        cause = _EVAL[node.cause.__class__](m, node.cause)
-        if cause is not None and not isinstance(cause, Exception): raise Unsupported('this cause')
-    if not isinstance(error, Exception): raise TypeError('exceptions must derive from BaseException')
+    if node.cause is not None or node.exc is None and m.caught is None: raise Unsupported('this raise')
+    error = m.caught if node.exc is None else _EVAL[node.exc.__class__](m, node.exc)
+    if error.__class__ is _Known and error.call and error.type and issubclass(error.type, Exception): error = error.type()
+    if not isinstance(error, Exception): raise Unsupported('raising this')
     raise error
 
 def _assert(m, node):
@@ -1186,34 +947,26 @@ def _assert(m, node):
     if _EVAL[node.test.__class__](m, node.test): return
     raise AssertionError(*(() if node.msg is None else (_EVAL[node.msg.__class__](m, node.msg),)))
 
+# %% ../nbs/interpreter.ipynb #ab62d00e
 def _import(m, node):
     m.steps += 1
-    for a in node.names:
-        module = _MODULES[a.name]
-        if a.name == 'decimal': _own_context(m)
-        _bind(m, m.frame, a.asname or a.name, module)
+    for a in node.names: _bind(m, m.frame, a.asname or a.name, _MODULES[a.name])
 
 def _import_from(m, node):
     m.steps += 1
     members = _MODULES[node.module].members
-    if node.module == 'decimal': _own_context(m)
     for a in node.names:
-        if a.name != '*': _bind(m, m.frame, a.asname or a.name, members[a.name])
-        else:
-            m.star = True
-            for name, v in members.items(): _bind(m, m.frame, name, v)
+        if a.name != '*': _bind(m, m.frame, a.asname or a.name, members[a.name]); continue
+        if any(v.__class__ is not _Module for v in m.globals.values()): raise Unsupported('all names of a module, after others')
+        m.star = True
+        m.globals.update(members)
 
-def _own_context(m): # decimals are computed by the default rules, whatever was set around the program
-    if m.context: return
-    m.context = decimal.getcontext()
-    decimal.setcontext(decimal.Context(28, decimal.ROUND_HALF_EVEN, -999999, 999999, 1, 0, [],
-                                       [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]))
+_EXEC |= {ast.Assign: _assignment, ast.AugAssign: _augmented, ast.AnnAssign: _annotated, ast.Delete: _delete, ast.Expr: _expression,
+          ast.Return: _return, ast.If: _if, ast.While: _while, ast.For: _for, ast.Pass: _nothing, ast.Break: _break, ast.Continue: _continue,
+          ast.FunctionDef: _define, ast.Global: _nothing, ast.Nonlocal: _nothing, ast.Try: _try, ast.Raise: _raise, ast.Assert: _assert,
+          ast.Import: _import, ast.ImportFrom: _import_from}
 
-_EXEC |= {ast.Try: _try, ast.Raise: _raise, ast.Assert: _assert, ast.Import: _import, ast.ImportFrom: _import_from}
-
-# %% ../nbs/interpreter.ipynb #63934e7e
-_BUILTINS, _METHODS, _FIELDS = {}, {}, {}
-
+# %% ../nbs/interpreter.ipynb #bc56a20f
 def _offer(names, least=0, most=0, keywords='', table=_BUILTINS): # a function of ours under the names of Python's
     def keep(run):
         def call(m, args, kw):
@@ -1223,45 +976,37 @@ def _offer(names, least=0, most=0, keywords='', table=_BUILTINS): # a function o
         return run
     return keep
 
-def _native(native, fresh=True, order=True, owner=True): # a function of Python's: its arguments are made ready and paid, its result is checked
-    exact = native in (int, float, round)
+def _native(native, largest=None): # a function of Python's; `largest`: the bits its result may have, by the arguments
     def call(m, args, kw):
         odd = False
-        for i, a in enumerate(args if owner else args[1:], not owner):
+        if kw: raise Unsupported('arguments with names')
+        for i, a in enumerate(args):
             kind = a.__class__
-            if kind in _REAL or kind is bool: m.pay(a.bit_length() >> 12) if kind is int else None
-            elif kind is str: m.pay(len(a) >> 6)
+            if kind is float or kind is int and -_SMALL < a < _SMALL: continue
+            if kind is str: m.pay(len(a) >> (4 if native is int else 8))
             elif kind is _Lazy: args[i] = _listed(m, a); odd = True
-            elif kind in _OPAQUE: odd = True
-            elif kind in _SYMBOLIC and not (exact and kind is _Exact): raise Unsupported('a function of symbols')
-            else:
-                if order and kind in (set, frozenset): _settle(m, a)
-                _weigh(m, a)
-        if kw and any(v.__class__ in _OPAQUE or v.__class__ in _SYMBOLIC for v in kw.values()): raise Unsupported('this argument')
-        try: v = native(*args, **kw)
+            elif kind is set: _settle(m, a); _weigh(m, a)
+            elif kind is not _Exact or native not in (int, float, math.floor, math.ceil): _weigh(m, a)
+        if largest and set(map(type, args)) <= {int, bool}:
+            bits = largest(*args)
+            _integer(m, bits)
+            m.pay(bits * bits >> 18)
+        try: v = native(*args)
         except Exception:
             if odd: raise Unsupported('a call that fails half-way') from None
             raise
-        return _taken(m, v) if fresh else v
+        return _made(m, v)
     return call
 
-def _taken(m, v): # what came back: paid, and of a type that is known
-    kind = v.__class__
-    if kind is str: m.hold(len(v) * _width(v) if len(v) > 64 else 0)
-    elif kind is int: _large(m, v.bit_length())
-    elif kind in _CONTAINERS: m.hold(64 + (60 if kind in (list, tuple) else 120) * len(v))
-    elif kind not in _PLAIN and kind not in _SYMBOLIC: raise Unsupported(f'a {kind.__name__}')
-    return v
-
-# %% ../nbs/interpreter.ipynb #bf74a5e3
+# %% ../nbs/interpreter.ipynb #55c4ced3
 @_offer('print', 0, 1_000, 'sep end flush')
 def _print(m, args, kw):
-    sep, end = kw.get('sep'), kw.get('end')
-    if not {sep.__class__, end.__class__} <= {str, type(None)}: raise Unsupported('print called like this')
+    sep, end = kw.get('sep', ' '), kw.get('end', '\n')
+    if sep.__class__ is not str or end.__class__ is not str: raise Unsupported('print called like this')
     if m.top and m.frame.outer is None: m.shown = tuple(args)
-    sep, end = ' ' if sep is None else sep, '\n' if end is None else end
     for i, a in enumerate(args):
-        for text in (sep, _text(m, a)) if i else (_text(m, a),): _write(m, text)
+        if i: _write(m, sep)
+        _write(m, _text(m, a))
     _write(m, end)
 
 def _write(m, text):
@@ -1269,587 +1014,372 @@ def _write(m, text):
     if m.room < 0: raise Stopped('too_large', 'it printed more than its limit')
     m.text.append(text)
 
-@_offer('sum', 1, 2, 'start')
+@_offer('sum', 1, 2)
 def _sum(m, args, kw):
-    total = args[1] if len(args) > 1 else kw.get('start', 0)
-    if args[0].__class__ is range and len(args) == 1 and not kw:
-        n = len(args[0]); m.pay(n >> 6)
-        return n * (args[0][0] + args[0][-1]) // 2 if n else 0
-    items, kinds = args[0] if args[0].__class__ in (list, tuple) else _listed(m, args[0]), None
-    if total.__class__ is str: raise TypeError("sum() can't sum strings [use ''.join(seq) instead]")
+    total = args[1] if len(args) > 1 else 0
+    items = args[0] if args[0].__class__ in (list, tuple) else _listed(m, args[0])
     m.pay(len(items) >> 3)
     kinds = {total.__class__, *map(type, items)}
-    if kinds <= {int, float, bool} and all(-_SMALL < v < _SMALL for v in items) and -_SMALL < total < _SMALL: return sum(items, total)
-    if float in kinds and sys.version_info >= (3, 12): raise Unsupported('this sum of floats')
-    if args[0].__class__ is _Lazy and len(kinds - _NUMBERS - {_Exact}) > 1: raise Unsupported('a sum that may fail half-way')
+    if kinds <= {int, float, bool} and -_SMALL < total < _SMALL and all(-_SMALL < v < _SMALL for v in items): return sum(items, total)
+    if float in kinds or not kinds <= _NUMBERS | {_Exact, _Symbolic, timedelta}: raise Unsupported('this sum')
     for v in items: m.pay(1); total = _operate(m, ast.Add, total, v)
     return total
 
-def _keyed(m, key, items): # what a list is ordered by
-    if key is None: keys = items
-    else: keys = [_call(m, key, [v], {}) for v in items]; m.hold(64 * len(items))
-    _weigh(m, keys)
-    kinds = set(map(type, keys))
-    if kinds & _OPAQUE or kinds & _SYMBOLIC and not kinds <= _EXACT: raise Unsupported('an order of these')
-    return keys
+# %% ../nbs/interpreter.ipynb #ffbacef2
+def _ordered(m, items, key): # the elements; of a set in any order where that cannot be seen afterwards
+    if items.__class__ is set and key is None and set(map(type, items)) <= {int, str}: m.hold(8 * len(items)); return list(items)
+    return _listed(m, items)
 
-def _extreme(native):
+def _sort(m, items, kw, place=None): # a sorted copy of a list that nobody else holds, or the list `place` that holds the same
+    key, flip = kw.get('key'), kw.get('reverse', False)
+    if flip.__class__ is not bool: raise Unsupported('reverse of this')
+    keys = items if key is None else [_call(m, key, [v], {}) for v in items]
+    m.hold(96 * len(items))
+    m.pay((1 + _weigh(m, keys)) * len(items).bit_length())
+    if place is not None: return place.sort(reverse=flip)
+    if key is None: return sorted(items, reverse=flip)
+    return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__, reverse=flip)]
+
+_offer('sorted', 1, 1, 'key reverse')(lambda m, args, kw: _sort(m, _ordered(m, args[0], kw.get('key')), kw))
+
+def _extreme(native): # min and max
     def call(m, args, kw):
-        items = args if len(args) > 1 else args[0] if args[0].__class__ in (list, tuple, range) else _ordered(m, args[0], kw.get('key'))
-        if len(args) > 1 and 'default' in kw: raise Unsupported(f'{native.__name__} called like this')
-        if items.__class__ is range and kw.get('key') is None:
-            m.pay(len(items) >> 6); items = [*items[:1], *items[-1:]]
+        key, several = kw.get('key'), len(args) > 1
+        if several and 'default' in kw: raise Unsupported(f'{native.__name__} called like this')
+        items, keys = (args if several else _ordered(m, args[0], None)) if key is None else [], []
+        for v in () if key is None else args if several else _iterate(m, args[0]): # which a key may change on the way
+            items.append(v); keys.append(_call(m, key, [v], {})); m.hold(48)
+        keys = keys or items
         if not items: return kw['default'] if 'default' in kw else native(())
-        keys = _keyed(m, kw.get('key'), items)
-        if keys is not items: return items[native(range(len(items)), key=keys.__getitem__)]
-        try: return native(items)
+        _weigh(m, keys)
+        try: return items[native(range(len(items)), key=keys.__getitem__)]
         except TypeError:
-            if args[0].__class__ is _Lazy: raise Unsupported('a choice that fails half-way') from None
+            if key is not None or args[0].__class__ is _Lazy: raise Unsupported('a choice that fails half-way') from None
             raise
     return call
 
-def _ordered(m, items, key): # the elements; of a set in any order where that cannot be seen afterwards
-    if items.__class__ in (set, frozenset) and key is None and set(map(type, items)) <= {int, str}: return list(items)
-    return _listed(m, items)
-
 for _f in (min, max): _offer(_f.__name__, 1, 1_000, 'key default')(_extreme(_f))
 
-# %% ../nbs/interpreter.ipynb #6511d18f
-def _sort(m, items, kw):
-    keys, flip = _keyed(m, kw.get('key'), items), kw.get('reverse', False)
-    m.pay(len(items) * len(items).bit_length() >> 3)
-    if flip.__class__ not in (bool, int): raise Unsupported('reverse of this')
-    if keys is items: return sorted(items, reverse=flip)
-    return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__, reverse=flip)]
-
-@_offer('sorted', 1, 1, 'key reverse')
-def _sorted(m, args, kw):
-    items = _ordered(m, args[0], kw.get('key'))
-    m.hold(8 * len(items))
-    return _sort(m, items, kw)
-
+# %% ../nbs/interpreter.ipynb #596fdb70
+@_offer('round', 1, 2)
 def _round(m, args, kw):
-    digits = args[1] if len(args) > 1 else kw.get('ndigits')
-    if args and args[0].__class__ is _Exact:
-        if len(args) > 1 or kw: raise Unsupported('round of a symbolic number to digits')
-        return _Exact(round(args[0]))
-    if digits.__class__ is int and abs(digits) > 400: raise Unsupported('round to as many digits')
+    if args[0].__class__ is _Exact and len(args) == 1: return _Exact(round(args[0]))
+    if len(args) > 1 and args[1].__class__ is int and abs(args[1]) > 400: raise Unsupported('round to as many digits')
     return _native(round)(m, args, kw)
 
-@_offer('pow', 2, 3, '')
-def _pow(m, args, kw):
-    if len(args) == 2: return _operate(m, ast.Pow, *args)
-    if not set(map(type, args)) <= {int}: raise Unsupported('pow of these')
-    base, power, modulus = args
-    bits = modulus.bit_length()
-    m.pay((abs(power).bit_length() + 1) * ((bits >> 6) ** 2 >> 9) + ((base.bit_length() >> 6) * (bits >> 6) >> 10) + (bits * bits >> 12))
-    return pow(base, power, modulus)
+_offer('pow', 2, 2)(lambda m, args, kw: _operate(m, ast.Pow, *args))
 
 @_offer('divmod', 2, 2)
 def _divmod(m, args, kw):
     if not set(map(type, args)) <= _NUMBERS: raise Unsupported('divmod of these')
     _pay_number(m, ast.FloorDiv, *args)
-    return divmod(*args)
+    both = divmod(*args)
+    for v in both: _made(m, v)
+    return _made(m, both)
 
 @_offer('len', 1, 1)
 def _len(m, args, kw):
-    kind = args[0].__class__
-    if kind in _OPAQUE or kind in _SYMBOLIC and kind is not _Solution: raise Unsupported('len of this')
+    if args[0].__class__ not in _PLAIN - {range}: raise Unsupported('len of this')
     return len(args[0])
 
-@_offer('abs', 1, 1)
-def _abs(m, args, kw):
-    v = args[0]
-    if v.__class__ in _OPAQUE or v.__class__ in _SYMBOLIC: raise Unsupported('abs of this')
-    return abs(v)
-
-# %% ../nbs/interpreter.ipynb #98081ea4
+# %% ../nbs/interpreter.ipynb #a182619d
 @_offer('isinstance', 2, 2)
 def _isinstance(m, args, kw):
     v, kinds = args[0], args[1] if args[1].__class__ is tuple else (args[1],)
-    if v.__class__ in _OPAQUE or v.__class__ in _SYMBOLIC or not all(k.__class__ is _Known and k.type for k in kinds):
-        raise Unsupported('isinstance of these')
+    if v.__class__ not in _PLAIN or not all(k.__class__ is _Known and k.type for k in kinds): raise Unsupported('isinstance of these')
     return isinstance(v, tuple(k.type for k in kinds))
 
-@_offer('iter', 1, 1)
-def _iter(m, args, kw):
-    return args[0] if args[0].__class__ is _Lazy else _lazy(m, 'iterator', _iterate(m, args[0]))
+def _source(m, value): # a native iterator over any value
+    return iter(_iterate(m, value))
 
 @_offer('next', 1, 2)
 def _next(m, args, kw):
     if args[0].__class__ is not _Lazy: raise Unsupported('next of this')
-    return next(args[0].source, *args[1:])
+    v = next(args[0].source, *(args[1:] or [_next]))
+    if v is _next: raise Unsupported('next of an iterator that has ended')
+    return v
 
 @_offer('reversed', 1, 1)
 def _reversed(m, args, kw):
-    if args[0].__class__ not in (list, tuple, str, range, dict): raise Unsupported('reversed of this')
-    return _lazy(m, 'reversed', reversed(args[0]))
+    if args[0].__class__ not in (list, tuple, str, range): raise Unsupported('reversed of this')
+    _iterate(m, args[0])
+    return _lazy(m, reversed(args[0]))
 
 @_offer('enumerate', 1, 2, 'start')
 def _enumerate(m, args, kw):
     start = args[1] if len(args) > 1 else kw.get('start', 0)
-    if start.__class__ is not int: raise Unsupported('enumerate called like this')
-    return _lazy(m, 'enumerate', enumerate(_source(m, args[0]), start))
+    if start.__class__ is not int or abs(start) > _SMALL: raise Unsupported('enumerate called like this')
+    return _lazy(m, enumerate(_source(m, args[0]), start), args[0])
 
-@_offer('zip', 0, 100, 'strict')
-def _zip(m, args, kw):
-    if kw.get('strict', False).__class__ is not bool: raise Unsupported('zip called like this')
-    return _lazy(m, 'zip', zip(*[_source(m, a) for a in args], **kw))
+# %% ../nbs/interpreter.ipynb #e226f011
+_offer('zip', 1, 100)(lambda m, args, kw: _lazy(m, zip(*[_source(m, a) for a in args]), *args))
 
-def _back(m, f, args): # a call in the middle of an iteration
-    try: return _call(m, f, args, {})
-    except StopIteration: raise Unsupported('StopIteration out of a function') from None
-
-@_offer('map', 2, 100)
+@_offer('map', 2, 10)
 def _map(m, args, kw):
-    f, *sources = args
-    sources = [_source(m, a) for a in sources]
-    return _lazy(m, 'map', (_back(m, f, list(values)) for values in zip(*sources)))
+    sources = [_source(m, a) for a in args[1:]]
+    return _lazy(m, (_call(m, args[0], list(values), {}) for values in zip(*sources)), *args[1:])
 
 @_offer('filter', 2, 2)
 def _filter(m, args, kw):
     f, source = args[0], _source(m, args[1])
-    return _lazy(m, 'filter', (v for v in source if (v if f is None else _back(m, f, [v]))))
+    return _lazy(m, (v for v in source if (v if f is None else _call(m, f, [v], {}))), args[1])
 
-@_offer('any', 1, 1)
-def _any(m, args, kw):
-    for v in _every(m, args[0]):
-        if v: return True
-    return False
+def _every(m, items): # for any and all: only as far as they go
+    for v in _iterate(m, items): m.pay(1); yield v
 
-@_offer('all', 1, 1)
-def _all(m, args, kw):
-    for v in _every(m, args[0]):
-        if not v: return False
-    return True
+_offer('any', 1, 1)(lambda m, args, kw: any(_every(m, args[0])))
+_offer('all', 1, 1)(lambda m, args, kw: all(_every(m, args[0])))
+_offer('repr', 1, 1)(lambda m, args, kw: _text(m, args[0], 'r'))
 
-def _every(m, items):
-    if items.__class__ is _Lazy: return items.source
-    if items.__class__ in (set, frozenset): m.pay(len(items) >> 3); return items
-    m.pay(len(_iterate(m, items)) >> 3)
-    return items
+# %% ../nbs/interpreter.ipynb #e6305408
+def _type(name, kind, call, most=1, table=_BUILTINS, **members): # a type, which makes values when it is called
+    def checked(m, args, kw):
+        if len(args) > most or kw: raise Unsupported(f'{name} called like this')
+        return call(m, args, kw)
+    table[name] = _Known(name, call and checked, kind, members)
+    return table[name]
 
-# %% ../nbs/interpreter.ipynb #b1a8615b
-def _type(name, kind, call, **members): _BUILTINS[name] = _Known(name, call, kind, members)
-
-def _make_list(m, args, kw):
-    if len(args) > 1 or kw: raise Unsupported('a collection made like this')
-    return _listed(m, args[0]) if args else []
-
-def _make_set(kind):
-    def call(m, args, kw):
-        if len(args) > 1 or kw: raise Unsupported('a set made like this')
-        if not args: return kind()
-        if args[0].__class__ in (set, frozenset): items = args[0]
-        else: items = args[0] if args[0].__class__ in _ORDERED else _listed(m, args[0])
-        m.hold(128 * len(items)); _keys(m, items)
-        return kind(items)
-    return call
+def _make_set(m, args, kw):
+    items = args[0] if args and args[0].__class__ is set else _listed(m, args[0]) if args else []
+    _keys(m, items)
+    _room(m, 72 * len(items))
+    return _made(m, set(items))
 
 def _make_dict(m, args, kw):
-    if len(args) > 1: raise Unsupported('a dict made like this')
     made = {}
     if args: _update(m, [made, args[0]], {})
-    made.update(kw)
-    return made
+    return _made(m, made)
 
-def _update(m, args, kw): # `dict.update`
-    owner, *others = args
-    for other in others:
-        if other.__class__ not in _MAPPINGS:
-            other = _listed(m, other)
-            if not set(map(type, other)) <= {tuple, list} or any(len(p) != 2 for p in other): raise Unsupported('a dict of no pairs')
-            _keys(m, [p[0] for p in other])
-        else: _keys(m, other)
-        m.hold(160 * len(other))
-        dict.update(owner, other)
-    dict.update(owner, kw)
+def _update(m, args, kw):
+    owner, other = args
+    if other.__class__ is not dict:
+        other = _listed(m, other)
+        if any(p.__class__ not in (tuple, list) or len(p) != 2 for p in other): raise Unsupported('a dict of no pairs')
+        _keys(m, [p[0] for p in other])
+    else: _keys(m, other)
+    m.hold(180 * len(other))
+    owner.update(other)
 
-def _make_str(m, args, kw):
-    if len(args) > 1 or kw: raise Unsupported('a text made like this')
-    return _text(m, args[0]) if args else ''
+# %% ../nbs/interpreter.ipynb #9a7c1544
+_chr = _native(chr)
 
-def _make_range(m, args, kw):
-    if kw or not set(map(type, args)) <= {int}: return _native(range)(m, args, kw)
-    return range(*args)
+@_offer('chr', 1, 1)
+def _character(m, args, kw):
+    if args[0].__class__ is int and 0xd800 <= args[0] < 0xe000: raise Unsupported('half a character')
+    return _chr(m, args, kw)
 
-@_offer('type', 1, 1)
-def _type_of(m, args, kw):
-    for known in (*_BUILTINS.values(), *_TYPES.values()):
-        if known.type is args[0].__class__: return known
-    raise Unsupported('the type of this')
-
-# %% ../nbs/interpreter.ipynb #dacdb61c
-for _name_, _kind in dict(int=int, float=float, bool=bool, complex=complex).items(): _type(_name_, _kind, _native(_kind))
-_type('str', str, _make_str)
-_type('list', list, _make_list)
-_type('tuple', tuple, lambda m, args, kw: tuple(_make_list(m, args, kw)))
-_type('set', set, _make_set(set))
-_type('frozenset', frozenset, _make_set(frozenset))
-_type('dict', dict, _make_dict, fromkeys=_Known('fromkeys', lambda m, args, kw: _make_dict(m, [[(k, *(args[1:] or [None])) for k in _listed(m, args[0])]], {})))
-_type('range', range, _make_range)
-for _f in (bin, oct, hex, chr, ord, callable): _offer(_f.__name__, 1, 1)(_native(_f))
-_offer('round', 1, 2, 'ndigits')(_round)
-_offer('repr', 1, 1)(lambda m, args, kw: _text(m, args[0], 'r'))
-_offer('format', 1, 2)(lambda m, args, kw: _format(m, args[0], args[1] if len(args) > 1 else ''))
-del _BUILTINS['callable']
-_BUILTINS['Ellipsis'] = ...
+_type('int', int, _native(int), 2)
+_type('float', float, _native(float))
+_type('bool', bool, lambda m, args, kw: bool(*args))
+_type('str', str, lambda m, args, kw: _text(m, args[0]) if args else '')
+_type('list', list, lambda m, args, kw: _listed(m, args[0]) if args else _made(m, []))
+_type('tuple', tuple, lambda m, args, kw: _made(m, tuple(_listed(m, args[0]) if args else ())))
+_type('set', set, _make_set)
+_type('dict', dict, _make_dict)
+_type('range', range, _native(range), 3)
+for _f in (abs, bin, oct, hex, ord): _offer(_f.__name__, 1, 1)(_native(_f))
+_offer('format', 2, 2)(lambda m, args, kw: _format(m, *args) if args[1].__class__ is str else _next(m, args, kw))
 
 def _error(kind): # an exception's type, which makes exceptions
     def call(m, args, kw):
-        if kw: raise Unsupported('an exception made like this')
-        m.hold(300)
+        m.hold(500)
         return kind(*args)
     return call
 
-for _kind in (Exception, ValueError, TypeError, ZeroDivisionError, ArithmeticError, OverflowError, FloatingPointError, LookupError,
-              IndexError, KeyError, AttributeError, NameError, UnboundLocalError, RuntimeError, NotImplementedError, AssertionError,
-              StopIteration, RecursionError, ImportError, BaseException, EOFError, MemoryError):
-    _type(_kind.__name__, _kind, _error(_kind) if _kind not in (StopIteration, RecursionError, MemoryError, BaseException, ImportError, NameError, UnboundLocalError, AttributeError) else None)
+for _kind in (Exception, ValueError, TypeError, ZeroDivisionError, ArithmeticError, OverflowError, LookupError, IndexError, KeyError,
+              RuntimeError, NotImplementedError, AssertionError): _type(_kind.__name__, _kind, _error(_kind), 3)
+for _kind in (NameError, AttributeError): _type(_kind.__name__, _kind, None)
 
-# %% ../nbs/interpreter.ipynb #e3a9768f
-def _methods(kind, fresh='', found='', weighed=True, **own): # methods of one type: results that are new, elements that were there, ours
-    table = _METHODS.setdefault(kind, {})
-    for name in fresh.split(): table[name] = _native(getattr(kind, name))
-    for name in found.split(): table[name] = _light(getattr(kind, name))
-    table.update(own)
-
-def _light(native): # a method that touches one element, or all at the speed of memory
-    full = _native(native, fresh=False, owner=False)
-    def call(m, args, kw):
-        m.pay(len(args[0]) >> 8)
-        if len(args) > 1 and (args[0].__class__ in _MAPPINGS or args[0].__class__ in (set, frozenset)): _key(m, args[0], args[1])
-        if len(args) == 1 and not kw: return native(args[0])
-        return native(*args, **kw)
-    return call
-
-def _append(m, args, kw):
-    if len(args) != 2 or kw: raise Unsupported('append called like this')
-    v = args[1]
-    m.hold(48 if v.__class__ in _REAL else 48 + _size(v))
-    args[0].append(v)
-
-def _extend(m, args, kw):
-    owner, items = args
-    if items.__class__ is not _Lazy: return owner.extend(_listed(m, items))
-    for v in items.source: m.hold(56); owner.append(v) # one by one, since it may be iterating over itself
-
-def _insert(m, args, kw):
-    m.pay(len(args[0]) >> 6); m.hold(48)
-    if any(a.__class__ in _OPAQUE for a in args[1:2]): raise Unsupported('this index')
-    args[0].insert(*args[1:], **kw)
-
-def _sort_list(m, args, kw):
-    if len(args) > 1 or kw.keys() - {'key', 'reverse'}: raise Unsupported('sort called like this')
-    items = _sort(m, list(args[0]), kw)
-    args[0][:] = items
-
-def _pop_set(m, args, kw):
-    _settle(m, args[0])
-    return args[0].pop()
-
-_LIST = 'append extend insert pop remove clear copy count index reverse'
-for _kind in (list, deque):
-    _methods(_kind, 'count index copy remove', 'pop clear reverse', append=_append, extend=_extend, insert=_insert)
-_methods(list, sort=_sort_list)
-_methods(deque, '', 'popleft', appendleft=lambda m, args, kw: (m.hold(48 + _size(args[1])), args[0].appendleft(*args[1:]))[1],
-         extendleft=lambda m, args, kw: args[0].extendleft(_listed(m, args[1])), rotate=_native(deque.rotate))
-_methods(tuple, 'count index')
-
-# %% ../nbs/interpreter.ipynb #1391276b
+# %% ../nbs/interpreter.ipynb #8686b880
 def _takes(least, most, run, keywords=''): # a method of ours, with the number of its arguments
     def call(m, args, kw):
         if not least < len(args) <= most + 1 or kw.keys() - set(keywords.split()): raise Unsupported('a method called like this')
         return run(m, args, kw)
     return call
 
-def _set_default(m, args, kw):
-    _key(m, args[0], args[1]); m.hold(160 + _size(args[1]))
-    return args[0].setdefault(*args[1:])
-
-def _add(m, args, kw):
-    _key(m, args[0], args[1]); m.hold(160 + _size(args[1]))
-    args[0].add(args[1])
-
-def _set_method(native):
+def _of_text(native):
+    plain = _native(native)
     def call(m, args, kw):
-        args = [_listed(m, a) if a.__class__ is _Lazy else a for a in args]
-        for a in args:
-            if a.__class__ in _OPAQUE or a.__class__ in _SYMBOLIC: raise Unsupported('a set of this')
-            if a.__class__ in _ORDERED or a.__class__ in (set, frozenset): _keys(m, a); m.hold(128 * len(a))
-        return native(*args, **kw)
-    return call
-
-for _kind in (dict, Counter, OrderedDict, _Default):
-    _methods(_kind, '', 'get pop popitem keys values items clear', setdefault=_takes(1, 2, _set_default))
-    if _kind is not Counter: _METHODS[_kind]['update'] = _takes(0, 1, _update, ' '.join('abcdefghijklmnopqrstuvwxyz'))
-    if _kind is not _Default: _methods(_kind, 'copy')
-_methods(OrderedDict, '', 'move_to_end')
-_methods(Counter, 'most_common total', update=_native(Counter.update), subtract=_native(Counter.subtract),
-         elements=_takes(0, 0, lambda m, args, kw: _lazy(m, 'chain', args[0].elements())))
-for _kind in (set, frozenset):
-    for _name_ in 'union intersection difference symmetric_difference issubset issuperset isdisjoint copy'.split():
-        _METHODS.setdefault(_kind, {})[_name_] = _set_method(getattr(_kind, _name_))
-for _name_ in 'update intersection_update difference_update symmetric_difference_update'.split():
-    _METHODS[set][_name_] = _set_method(getattr(set, _name_))
-_methods(set, '', 'discard remove clear', add=_takes(1, 1, _add), pop=_takes(0, 0, _pop_set))
-_methods(list, append=_takes(1, 1, _append), extend=_takes(1, 1, _extend), insert=_takes(2, 2, _insert), sort=_takes(0, 0, _sort_list, 'key reverse'))
-for _name_, _run in dict(append=_append, extend=_extend, insert=_insert).items(): _METHODS[deque][_name_] = _takes(1, 2, _run)
-for _name_ in ('appendleft', 'extendleft'): _METHODS[deque][_name_] = _takes(1, 1, _METHODS[deque][_name_])
-
-# %% ../nbs/interpreter.ipynb #0a52e420
-def _pad(native): # center, ljust, rjust, zfill
-    def call(m, args, kw):
-        if len(args) > 1 and args[1].__class__ is int: m.hold(max(0, args[1]) * 4)
-        return _native(native)(m, args, kw)
+        for a in args[1:]:
+            if a.__class__ is str: _pay_search(m, args[0], a)
+        return plain(m, args, kw)
     return call
 
 def _join(m, args, kw):
     items = args[1] if args[1].__class__ in (list, tuple) else _listed(m, args[1])
+    if not set(map(type, items)) <= {str}: raise Unsupported('join of these')
     m.pay(len(items) >> 3)
-    size = sum(len(s) for s in items if s.__class__ is str) + len(args[0]) * len(items)
-    m.hold(4 * size if size > 64 else 0)
-    if set(map(type, items)) & _OPAQUE: raise Unsupported('join of these')
-    return args[0].join(items)
+    _room(m, sum(map(len, items)) + len(args[0]) * len(items), True)
+    return _made(m, args[0].join(items))
 
+def _split(m, args, kw):
+    if not set(map(type, args)) <= {str}: raise Unsupported('split called like this')
+    text, sep = args[0], args[1] if len(args) > 1 else None
+    if sep: _pay_search(m, text, sep)
+    m.pay(len(text) >> 8)
+    m.hold(80 * (text.count(sep) + 1 if sep else len(text) // 2 + 1) + len(text) * (1 if text.isascii() else 4))
+    return _made(m, text.split(*args[1:]))
+
+# %% ../nbs/interpreter.ipynb #bb508dfb
 def _replace(m, args, kw):
-    if not set(map(type, args)) <= {str, int} or kw: raise Unsupported('replace called like this')
-    s, old, new = args[:3]
-    m.pay(len(s) >> 5)
-    if old.__class__ is str is new.__class__: m.hold(4 * (len(s) + s.count(old) * len(new)) if len(s) > 64 or len(new) > 64 else 0)
-    return s.replace(*args[1:])
+    if not set(map(type, args)) <= {str}: raise Unsupported('replace called like this')
+    text, old, new = args
+    _pay_search(m, text, old)
+    _room(m, len(text) + (text.count(old) if len(new) > len(old) else 0) * len(new), True)
+    return _made(m, text.replace(old, new))
 
-_SLOT = re.compile(r'\{\{|\}\}|\{([A-Za-z]\w*|\d{0,3})(?:!([rsa]))?(?::([^{}]*))?\}|[{}]')
+_SLOT = re.compile(r'\{\{|\}\}|\{([A-Za-z]\w*|\d{0,3})(?::([^{}]*))?\}|[{}]')
 
-def _format_method(m, args, kw): # `'{} {x:.2f}'.format(…)`: names and numbers in the slots, and nothing else
+def _format_method(m, args, kw): # `'{} {x:.2f}'.format(…)`: numbers and texts in the slots, and nothing else
     spec, *values = args
-    parts, end, count = [], 0, 0
-    for slot in _SLOT.finditer(spec):
-        parts.append(spec[end:slot.start()]); end = slot.end()
-        name, how, inner = slot.groups()
-        if name is None:
-            if len(slot.group()) < 2: raise Unsupported('this format')
-            parts.append(slot.group()[0]); continue
-        if name == '':
-            if count is None: raise ValueError('cannot switch from manual field specification to automatic field numbering')
-            name, count = str(count), count + 1
-        elif name.isdigit():
-            if count: raise ValueError('cannot switch from automatic field numbering to manual field specification')
-            count = None
-        if name.isdigit() and int(name) >= len(values):
-            raise IndexError(f'Replacement index {int(name)} out of range for positional args tuple')
-        v = values[int(name)] if name.isdigit() else kw[name]
-        parts.append(_format(m, _text(m, v, how) if how else v, inner or ''))
-    text = ''.join([*parts, spec[end:]])
-    m.hold(len(text) * 4 if len(text) > 64 else 0)
-    return text
+    if not set(map(type, [*values, *kw.values()])) <= {int, float, bool, str}: raise Unsupported('a format of these')
+    def parts():
+        end = count = 0
+        for slot in _SLOT.finditer(spec):
+            m.pay(1)
+            yield spec[end:slot.start()]
+            end, (name, inner) = slot.end(), slot.groups()
+            if name is None and len(slot.group()) == 2: yield slot.group()[0]; continue
+            if name == '': name, count = str(count), count + 1
+            elif name and name.isdigit() and count: name = None
+            v = values[int(name)] if name and name.isdigit() and int(name) < len(values) else kw.get(name)
+            if v is None: raise Unsupported('this format')
+            yield _format(m, v, inner or '')
+        if count and re.search(r'\{\d', spec): raise Unsupported('this format')
+        yield spec[end:]
+    return _glue(m, parts())
 
-_methods(str, 'capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric '
-         'isprintable isspace istitle isupper lower lstrip partition removeprefix removesuffix rfind rindex rpartition rsplit rstrip '
-         'split splitlines startswith strip swapcase title upper', join=_takes(1, 1, _join), replace=_takes(2, 3, _replace), format=_format_method,
-         **{name: _pad(getattr(str, name)) for name in ('center', 'ljust', 'rjust', 'zfill')})
+# %% ../nbs/interpreter.ipynb #9f1ddfdb
+def _append(m, args, kw):
+    m.hold(48)
+    args[0].append(args[1])
 
-# %% ../nbs/interpreter.ipynb #06ddab49
-for _kind in (int, bool): _methods(_kind, 'bit_length as_integer_ratio conjugate')
-_methods(float, 'is_integer as_integer_ratio conjugate')
-_methods(complex, 'conjugate')
-_methods(Fraction, 'limit_denominator as_integer_ratio')
-_methods(Decimal, 'quantize to_integral_value normalize sqrt is_nan is_zero is_signed is_finite is_infinite ln log10 exp adjusted as_integer_ratio')
-_methods(datetime.date, 'weekday isoweekday isoformat replace toordinal', strftime=_takes(1, 1, _strftime))
-_methods(datetime.datetime, 'weekday isoweekday isoformat replace toordinal date time', strftime=_takes(1, 1, _strftime))
-_methods(datetime.time, 'isoformat replace', strftime=_takes(1, 1, _strftime))
-_methods(datetime.timedelta, 'total_seconds')
-for _kind, _fields in {int: 'real imag numerator denominator', bool: 'real imag numerator denominator', float: 'real imag',
-                       complex: 'real imag', Fraction: 'numerator denominator', deque: 'maxlen', range: 'start stop step',
-                       datetime.date: 'year month day', datetime.time: 'hour minute second microsecond',
-                       datetime.datetime: 'year month day hour minute second microsecond',
-                       datetime.timedelta: 'days seconds microseconds'}.items():
-    _FIELDS[_kind] = {name: getattr(_kind, name) for name in _fields.split()}
-_ALL_FIELDS = {kind: frozenset(dir(kind)) for kind in _PLAIN}
-_ALL_FIELDS[_Default] = frozenset(dir(dict)) | {'default_factory'}
+def _extend(m, args, kw):
+    if args[1].__class__ is _Lazy:
+        for v in args[1].source: m.hold(48); args[0].append(v) # one by one, since it may be iterating over itself
+    else: args[0].extend(_listed(m, args[1]))
 
-# %% ../nbs/interpreter.ipynb #bb4aae89
-_TYPES = {} # the types that are imported
+def _insert(m, args, kw):
+    if args[1].__class__ is not int: raise Unsupported('this index')
+    m.pay(len(args[0]) >> 6); m.hold(48)
+    args[0].insert(*args[1:])
 
-def _kept(kind, call, **members):
-    _TYPES[kind.__name__] = _Known(kind.__name__, call, kind, members)
-    return _TYPES[kind.__name__]
+def _pop(m, args, kw):
+    if args[1:] and args[1].__class__ is not int: raise Unsupported('this index')
+    m.pay(len(args[0]) >> 6)
+    return args[0].pop(*args[1:])
 
-_NOON = datetime.datetime(2024, 1, 1, 12) # what every clock shows
-
-def _parse_date(m, args, kw):
-    text, spec = args
-    if not {text.__class__, spec.__class__} <= {str} or len(text) > 100 or not _WHEN.fullmatch(spec) or len(spec) > 100 or not spec.isascii():
-        raise Unsupported('strptime called like this')
-    return datetime.datetime.strptime(text, spec)
-
-_clock = lambda v: _Known('now', _takes(-1, -1, lambda m, args, kw: v))
-_date = _kept(datetime.date, _native(datetime.date), today=_clock(_NOON.date()), min=datetime.date.min, max=datetime.date.max,
-              fromisoformat=_Known('fromisoformat', _native(datetime.date.fromisoformat)), fromordinal=_Known('fromordinal', _native(datetime.date.fromordinal)))
-_when = _kept(datetime.datetime, _native(datetime.datetime), today=_clock(_NOON), now=_clock(_NOON),
-              strptime=_Known('strptime', _takes(1, 1, _parse_date)), combine=_Known('combine', _native(datetime.datetime.combine)),
-              fromisoformat=_Known('fromisoformat', _native(datetime.datetime.fromisoformat)))
-_time = _kept(datetime.time, _native(datetime.time))
-_delta = _kept(datetime.timedelta, _native(datetime.timedelta))
-
-_EXPONENT = re.compile(r'[eE]\s*[-+]?[\d_]{4,}')
-
-def _make_number(kind): # Fraction and Decimal, from texts and numbers that can be written down
-    native = _native(kind)
+def _searched(native): # a method of a list that compares its elements
     def call(m, args, kw):
-        for a in args:
-            if a.__class__ is str and (len(a) > 1_000 or kind is Fraction and _EXPONENT.search(a)) or a.__class__ is int and a.bit_length() > 100_000 \
-                    or kind is Decimal and (a.__class__ is int and a.bit_length() > 4_000 or a.__class__ not in _REAL | {str, bool, Decimal}):
-                raise Unsupported(f'a {kind.__name__} of this')
-        return native(m, args, kw)
-    return call
+        for a in args: _weigh(m, a)
+        return native(*args)
+    return _takes(1, 1, call)
 
-_fraction, _decimal = _kept(Fraction, _make_number(Fraction)), _kept(Decimal, _make_number(Decimal))
+def _sort_list(m, args, kw): # in place; while a key is computed the list is empty, as in Python
+    items, before = args[0], _listed(m, args[0])
+    if kw.get('key') is None: _sort(m, before, kw, items); return
+    items.clear()
+    try: after = _sort(m, before, kw)
+    except _ENDS: raise
+    except Exception: raise Unsupported('a sort that fails half-way') from None
+    if items: raise Unsupported('a list changed while it was sorted')
+    items[:] = after
 
-# %% ../nbs/interpreter.ipynb #d0137ca6
-def _big_int(bits): # a function of `math` whose result may be large: refused or paid by the size it would have
-    def make(native):
-        def call(m, args, kw):
-            if set(map(type, args)) <= {int, bool}:
-                size = bits(*args) if args and not kw else 0
-                _large(m, size)
-                m.pay((size >> 6) ** 2 >> 10)
-            return _native(native)(m, args, kw)
-        return call
-    return make
+# %% ../nbs/interpreter.ipynb #ca027153
+def _of_keys(least, most, native, size=0): # a method of a dict or a set that looks for its first argument
+    def call(m, args, kw):
+        _key(m, args[0], args[1]); m.hold(size)
+        return native(*args)
+    return _takes(least, most, call)
 
+def _whole(native, unit=8): # a method that takes nothing and goes through everything at the speed of memory
+    def call(m, args, kw):
+        m.pay(len(args[0]) >> 8); m.hold(64)
+        v = native(args[0])
+        if v.__class__ in (list, dict, set): _made(m, v)
+        return v
+    return _takes(0, 0, call)
+
+# %% ../nbs/interpreter.ipynb #213f234c
+_METHODS |= {
+    str: {**{name: _of_text(getattr(str, name)) for name in
+             'capitalize count endswith find index isalnum isalpha isdigit islower isnumeric isspace isupper lower lstrip rstrip startswith '
+             'strip swapcase title upper removeprefix removesuffix'.split()},
+          'join': _takes(1, 1, _join), 'split': _takes(0, 1, _split), 'replace': _takes(2, 2, _replace), 'format': _format_method},
+    list: {'append': _takes(1, 1, _append), 'extend': _takes(1, 1, _extend), 'insert': _takes(2, 2, _insert), 'pop': _takes(0, 1, _pop),
+           'sort': _takes(0, 0, _sort_list, 'key reverse'), 'index': _searched(list.index), 'count': _searched(list.count),
+           'remove': _searched(list.remove), 'copy': _whole(list.copy), 'reverse': _whole(list.reverse), 'clear': _whole(list.clear)},
+    tuple: {'index': _searched(tuple.index), 'count': _searched(tuple.count)},
+    dict: {**{name: _whole(getattr(dict, name)) for name in ('keys', 'values', 'items', 'copy', 'clear')}, 'update': _takes(1, 1, _update),
+           'get': _of_keys(1, 2, dict.get), 'pop': _of_keys(1, 2, dict.pop), 'setdefault': _of_keys(1, 2, dict.setdefault, 180)},
+    set: {**{name: _whole(getattr(set, name)) for name in ('copy', 'clear')}, 'add': _of_keys(1, 1, set.add, 120),
+          'discard': _of_keys(1, 1, set.discard), 'remove': _of_keys(1, 1, set.remove)},
+    int: {'bit_length': _native(int.bit_length)}, float: {'is_integer': _native(float.is_integer)},
+    Fraction: {'limit_denominator': lambda m, args, kw: m.pay(_bits(args[0])) or _native(Fraction.limit_denominator)(m, args, kw)},
+    timedelta: {'total_seconds': _native(timedelta.total_seconds)}}
+for _kind in (date, datetime):
+    _METHODS[_kind] = {name: _native(getattr(_kind, name)) for name in ('weekday', 'isoweekday', 'isoformat', 'toordinal')}
+_METHODS[datetime]['date'] = _native(datetime.date)
+for _kind, _fields in {Fraction: 'numerator denominator', date: 'year month day', datetime: 'year month day hour minute second',
+                       timedelta: 'days seconds'}.items(): _FIELDS[_kind] = {name: getattr(_kind, name) for name in _fields.split()}
+
+# %% ../nbs/interpreter.ipynb #0c0dc064
 _fewer = lambda n, k: max(0, min(k, n - k))
-_MATH = {name: _Known(name, _native(f)) for name, f in vars(math).items() if name[0] != '_' and callable(f)}
-_MATH |= {name: v for name, v in vars(math).items() if v.__class__ is float}
-_MATH |= {name: _Known(name, make(f)) for name, f, make in [
-    ('factorial', math.factorial, _big_int(lambda n=0, *_: max(n, 0) * n.bit_length())),
-    ('comb', math.comb, _big_int(lambda n=0, k=0, *_: _fewer(n, k) * n.bit_length())),
-    ('perm', math.perm, _big_int(lambda n=0, k=None, *_: max(0, n if k is None else k) * n.bit_length() if k is None or k <= n else 0)),
-    ('lcm', math.lcm, _big_int(lambda *ns: sum(n.bit_length() for n in ns))),
-    ('gcd', math.gcd, _big_int(lambda *ns: sum(n.bit_length() for n in ns))),
-    ('isqrt', math.isqrt, _big_int(lambda n=0, *_: n.bit_length()))]}
+_LARGE = { # how many bits the result has at most
+    'factorial': lambda n=0, *_: max(n, 0) * n.bit_length(), 'comb': lambda n=0, k=0, *_: _fewer(n, k) * n.bit_length(),
+    'perm': lambda n=0, k=None, *_: max(0, n if k is None else k if k <= n else 0) * n.bit_length(),
+    **dict.fromkeys(('lcm', 'gcd', 'isqrt'), lambda *numbers: sum(n.bit_length() for n in numbers))}
+_MATH = {name: _Known(name, _native(getattr(math, name), _LARGE.get(name))) for name in
+         'acos asin atan atan2 cbrt ceil comb copysign cos cosh degrees dist erf exp exp2 expm1 fabs factorial floor fmod fsum gamma gcd hypot '
+         'isfinite isinf isnan isqrt lcm log log10 log1p log2 modf perm pow radians sin sinh sqrt tan tanh trunc'.split()}
+_MATH |= {name: getattr(math, name) for name in ('pi', 'e', 'tau', 'inf', 'nan')}
 
-@_offer('prod', 1, 1, 'start', _MATH)
+@_offer('isclose', 2, 2, 'rel_tol abs_tol', _MATH)
+def _isclose(m, args, kw):
+    if not set(map(type, [*args, *kw.values()])) <= _REAL: raise Unsupported('isclose of these')
+    return math.isclose(*args, **kw)
+
+@_offer('prod', 1, 1, '', _MATH)
 def _prod(m, args, kw):
-    total = kw.get('start', 1)
+    total = 1
     for v in _listed(m, args[0]): m.pay(1); total = _operate(m, ast.Mult, total, v)
     return total
 
-def _rounded(native): # floor and ceil know symbolic numbers
-    plain = _native(native)
-    return lambda m, args, kw: _Exact(native(args[0])) if len(args) == 1 and args[0].__class__ is _Exact else plain(m, args, kw)
+# %% ../nbs/interpreter.ipynb #57721364
+_NOON = datetime(2024, 1, 1, 12) # what every clock shows
 
-for _f in (math.floor, math.ceil): _MATH[_f.__name__] = _Known(_f.__name__, _rounded(_f))
-
-def _statistic(native):
+def _make_date(native, names): # with the arguments' names; whole numbers, or for a timedelta any
+    kinds = _REAL if native is timedelta else {int}
     def call(m, args, kw):
-        items = _listed(m, args[0]) if args else []
-        m.pay(8 * len(items))
-        if len(args) != 1 or kw or not set(map(type, items)) <= _NUMBERS - {complex} or any(v.__class__ is int and abs(v) > _SMALL for v in items):
-            raise Unsupported('statistics of these')
-        return _taken(m, native(items))
+        if len(args) > len(names) or kw.keys() - set(names) or not set(map(type, [*args, *kw.values()])) <= kinds: raise Unsupported('a date of this')
+        return _made(m, native(*args, **kw))
     return call
 
-_STATISTICS = {name: _Known(name, _statistic(getattr(statistics, name))) for name in
-               'mean fmean median median_low median_high mode multimode stdev pstdev variance pvariance harmonic_mean geometric_mean'.split()}
+# %% ../nbs/interpreter.ipynb #b0c3899f
+_DATETIME = {}
+_clock = lambda v: _Known('now', _takes(-1, -1, lambda m, args, kw: v))
+for _kind, _names, _more in (
+        (date, 'year month day', dict(today=_clock(_NOON.date()))),
+        (datetime, 'year month day hour minute second microsecond',
+         dict(today=_clock(_NOON), now=_clock(_NOON))),
+        (timedelta, 'days seconds microseconds milliseconds minutes hours weeks', {})):
+    _DATETIME[_kind.__name__] = _Known(_kind.__name__, _make_date(_kind, _names.split()), _kind, _more)
 
-# %% ../nbs/interpreter.ipynb #83771303
-_ITERTOOLS = {}
+_EXPONENT = re.compile(r'[eE]\s*[-+]?[\d_]{3,}')
 
-def _of_lists(name, native, least, most, keywords=''): # product, permutations and the like: over lists that are ready
-    def call(m, args, kw):
-        first = args if name == 'product' else args[:1]
-        lists, rest = [_listed(m, a) for a in first], args[len(first):]
-        counts = [v for v in (*rest, *kw.values()) if v is not None]
-        if any(v.__class__ is not int or abs(v) > 500 for v in counts): raise Unsupported(f'{name} called like this')
-        n = sum(map(len, lists)) * max([1, *counts])
-        if name == 'product': m.hold(16 * n)
-        return _lazy(m, name, native(*lists, *rest, **kw))
-    _offer(name, least, most, keywords, _ITERTOOLS)(call)
+def _fraction(m, args, kw):
+    for a in args:
+        if a.__class__ not in _NUMBERS | {str} or a.__class__ is str and (len(a) > 500 or _EXPONENT.search(a)) or a.__class__ is not str and _bits(a) > _EXACTEST >> 1:
+            raise Unsupported('a fraction of this')
+    m.pay(10)
+    return _made(m, Fraction(*args))
 
-for _rule in (('product', itertools.product, 0, 20, 'repeat'), ('permutations', itertools.permutations, 1, 2, 'r'),
-              ('combinations', itertools.combinations, 2, 2), ('cycle', itertools.cycle, 1, 1),
-              ('combinations_with_replacement', itertools.combinations_with_replacement, 2, 2)): _of_lists(*_rule)
+_FRACTIONS = {}
+_type('Fraction', Fraction, _fraction, 2, _FRACTIONS)
 
-@_offer('count', 0, 2, '', _ITERTOOLS)
-def _count(m, args, kw):
-    if not set(map(type, args)) <= {int}: raise Unsupported('count of these')
-    return _lazy(m, 'count', itertools.count(*args))
-
-@_offer('repeat', 1, 2, '', _ITERTOOLS)
-def _repeat(m, args, kw):
-    if args[1:] and args[1].__class__ is not int: raise Unsupported('repeat called like this')
-    return _lazy(m, 'repeat', itertools.repeat(*args))
-
-_offer('chain', 0, 100, '', _ITERTOOLS)(lambda m, args, kw: _lazy(m, 'chain', (v for a in args for v in _source(m, a))))
-_ITERTOOLS['chain'].members['from_iterable'] = _Known('from_iterable', _takes(0, 0,
-    lambda m, args, kw: _lazy(m, 'chain', (v for a in _source(m, args[0]) for v in _source(m, a)))))
-_offer('pairwise', 1, 1, '', _ITERTOOLS)(lambda m, args, kw: _lazy(m, 'pairwise', itertools.pairwise(_source(m, args[0]))))
-_offer('zip_longest', 0, 20, 'fillvalue', _ITERTOOLS)(lambda m, args, kw: _lazy(m, 'zip_longest', itertools.zip_longest(*[_source(m, a) for a in args], **kw)))
-_offer('starmap', 2, 2, '', _ITERTOOLS)(lambda m, args, kw: _lazy(m, 'starmap', (_back(m, args[0], _listed(m, v)) for v in _source(m, args[1]))))
-
-@_offer('islice', 2, 4, '', _ITERTOOLS)
-def _islice(m, args, kw):
-    if any(a.__class__ not in (int, type(None)) for a in args[1:]): raise Unsupported('islice called like this')
-    return _lazy(m, 'islice', itertools.islice(_source(m, args[0]), *args[1:]))
-
-def _while_true(native):
-    def call(m, args, kw): return _lazy(m, native.__name__, native(lambda v: bool(_back(m, args[0], [v])), _source(m, args[1])))
-    return call
-
-for _f in (itertools.takewhile, itertools.dropwhile, itertools.filterfalse): _offer(_f.__name__, 2, 2, '', _ITERTOOLS)(_while_true(_f))
-
-@_offer('accumulate', 1, 2, 'initial', _ITERTOOLS)
-def _accumulate(m, args, kw):
-    f = args[1] if len(args) > 1 else None
-    step = (lambda a, b: _operate(m, ast.Add, a, b)) if f is None else (lambda a, b: _back(m, f, [a, b]))
-    return _lazy(m, 'accumulate', itertools.accumulate(_source(m, args[0]), step, **kw))
-
-_FUNCTOOLS = {}
-@_offer('reduce', 2, 3, '', _FUNCTOOLS)
-def _reduce(m, args, kw):
-    source = iter(_iterate(m, args[1]))
-    total = args[2] if len(args) > 2 else next(source, _NONE)
-    if total is _NONE: raise TypeError('reduce() of empty iterable with no initial value')
-    for v in source: m.pay(1); total = _call(m, args[0], [total, v], {})
-    return total
-
-# %% ../nbs/interpreter.ipynb #769d859a
-def _operator(op): return lambda m, args, kw: _operate(m, op, *args)
-
-_OPERATORS = {}
-for _name_, _op in dict(add=ast.Add, sub=ast.Sub, mul=ast.Mult, truediv=ast.Div, floordiv=ast.FloorDiv, mod=ast.Mod, pow=ast.Pow).items():
-    _offer(_name_, 2, 2, '', _OPERATORS)(_operator(_op))
-
-def _make_counter(m, args, kw):
-    if kw or len(args) > 1: raise Unsupported('a Counter made like this')
-    items = args[0] if args and args[0].__class__ in _MAPPINGS else _listed(m, args[0]) if args else []
-    _keys(m, items); m.hold(300 + 160 * len(items))
-    return Counter(items)
-
-def _make_deque(m, args, kw):
-    if len(args) > 2 or kw.keys() - {'maxlen'}: raise Unsupported('a deque made like this')
-    m.hold(700)
-    return deque(_listed(m, args[0]) if args else [], *args[1:], **kw)
-
-def _make_ordered(m, args, kw):
-    made = OrderedDict()
-    _update(m, [made, *args], kw)
-    return made
-
-def _make_default(m, args, kw):
-    if args and args[0].__class__ not in (_Known, _Function, type(None)) or len(args) > 2: raise Unsupported('a defaultdict of this')
-    made = _Default(_make_dict(m, args[1:], kw))
-    made.factory = args[0] if args else None
-    return made
-
-_COLLECTIONS = {'Counter': _kept(Counter, _make_counter), 'deque': _kept(deque, _make_deque), 'OrderedDict': _kept(OrderedDict, _make_ordered),
-                'defaultdict': _kept(_Default, _make_default)}
-
-# %% ../nbs/interpreter.ipynb #923a9b06
+# %% ../nbs/interpreter.ipynb #e2d2586d
 class _Exact(Fraction): # a number as sympy's Integer and Rational are
     __slots__ = ()
-    def __repr__(self): return Fraction.__str__(self)
 
 class _Symbolic: # a linear expression: a number for each symbol, and one without
     __slots__ = ('terms', 'rest')
@@ -1858,115 +1388,81 @@ class _Symbolic: # a linear expression: a number for each symbol, and one withou
     def __eq__(self, other): return other.__class__ is _Symbolic and (self.terms, self.rest) == (other.terms, other.rest)
     def __hash__(self): return hash((*self.terms, self.rest))
     def __bool__(self): raise Unsupported('the truth of a symbol')
-    def __repr__(self): return self.name() or '<symbols>'
+    def __str__(self): return self.name()
 
 class _Equation:
     __slots__ = ('difference',)
     def __init__(self, difference): self.difference = difference
     def __bool__(self): raise Unsupported('the truth of an equation')
 
-class _Solution(dict): # of several symbols: looked up, and nothing else, since sympy's order is its own
+class _Solution(dict): # of symbols: looked up, and nothing else, since sympy's order is its own
     __slots__ = ()
 
 _SYMBOLIC = frozenset((_Exact, _Symbolic, _Equation, _Solution))
 _EXACT = frozenset((int, _Exact))
+_OPAQUE = frozenset((_Known, _Module, _Method, _Function, _Lazy))
 
-def _weigh_symbol(v, show):
-    if v.__class__ in (_Equation, _Solution) or v.__class__ is _Symbolic and show and not v.name(): raise Unsupported('the text of symbols')
+def _named(v): return v.__class__ is _Exact
 
+# %% ../nbs/interpreter.ipynb #c32b9573
 def _linear(v): # any operand as (terms, rest)
     if v.__class__ is _Symbolic: return v.terms, v.rest
-    if v.__class__ not in _EXACT or max(abs(v.numerator), v.denominator) >> 1_000: raise Unsupported('this with symbols')
+    if v.__class__ not in _EXACT or _bits(Fraction(v)) > 1_000: raise Unsupported('this with symbols')
     return {}, Fraction(v)
 
-# %% ../nbs/interpreter.ipynb #84bfa803
-def _symbolic(op, a, b): # an operation that stays linear
+def _symbolic(m, op, a, b): # an operation that stays linear
     (s, c), (t, d) = _linear(a), _linear(b)
     if op is ast.Add or op is ast.Sub:
         sign = 1 if op is ast.Add else -1
         terms, rest = {k: s.get(k, 0) + sign * t.get(k, 0) for k in s | t}, c + sign * d
     elif op is ast.Mult and not (s and t): terms, rest = {k: v * (d if s else c) for k, v in (s or t).items()}, c * d
     elif op is ast.Div and not t and d: terms, rest = {k: v / d for k, v in s.items()}, c / d
-    elif op is ast.Pow and not s and not t and d.denominator == 1 and abs(d) < 100 and c: terms, rest = {}, c ** int(d)
-    elif op in (ast.FloorDiv, ast.Mod) and not s and not t and d: terms, rest = {}, _OPS[op][0](c, d)
     else: raise Unsupported('this with symbols')
     terms = {k: v for k, v in terms.items() if v}
+    m.pay(10 * (1 + len(s) + len(t))); m.hold(300 * (1 + len(terms)))
+    if len(terms) > 100 or any(_bits(Fraction(v)) > 1_000 for v in (*terms.values(), rest)): raise Unsupported('as many symbols')
     return _Symbolic(terms, rest) if terms else _Exact(rest)
 
-def _solve_linear(rows, unknowns): # exact elimination; rows are (terms, rest) that must be zero; None where there is not one solution
-    rows = [({k: Fraction(v) for k, v in terms.items()}, Fraction(rest)) for terms, rest in rows]
-    solved = []
-    for x in unknowns:
-        pivot = next((r for r in rows if r[0].get(x)), None)
-        if pivot is None: return None
-        rows = [_eliminate(r, pivot, x) for r in rows if r is not pivot]
-        solved = [(y, _eliminate(r, pivot, x)) for y, r in solved] + [(x, pivot)]
-    if any(rest for _, rest in rows) or any(t.keys() != {x} for x, (t, _) in solved): return None
-    return {x: -rest / terms[x] for x, (terms, rest) in solved}
-
-def _eliminate(row, pivot, x):
-    factor = row[0].get(x, 0) / pivot[0][x]
-    terms = {k: row[0].get(k, 0) - factor * pivot[0].get(k, 0) for k in row[0] | pivot[0]}
-    return {k: v for k, v in terms.items() if v}, row[1] - factor * pivot[1]
-
-# %% ../nbs/interpreter.ipynb #df545e33
 _SYMPY = {}
+_NAMES = re.compile(r'[A-Za-z]\w{0,30}(?:(?:, ?| )[A-Za-z]\w{0,30}){0,30}', re.A)
 
 @_offer('symbols Symbol', 1, 1, '', _SYMPY)
 def _symbols(m, args, kw):
-    if args[0].__class__ is not str or not re.fullmatch(r'[A-Za-z]\w*(?:[ ,]+[A-Za-z]\w*)*', args[0], re.A): raise Unsupported('these symbols')
-    made = [_Symbolic({name: Fraction(1)}) for name in re.split('[ ,]+', args[0])]
+    if args[0].__class__ is not str or not _NAMES.fullmatch(args[0]): raise Unsupported('these symbols')
+    made = [_Symbolic({name: Fraction(1)}) for name in re.findall(r'\w+', args[0])]
     m.hold(1_000 * len(made))
     return made[0] if len(made) == 1 else tuple(made)
 
-_SYMPY['Symbol'] = _Known('Symbol', lambda m, args, kw: _symbols(m, args, kw) if args and not kw and args[0].__class__ is str and args[0].isalnum()
-                          or args and '_' in args[0] and args[0].isidentifier() else _no_symbol())
-def _no_symbol(): raise Unsupported('this symbol')
-
+# %% ../nbs/interpreter.ipynb #013a78f8
 @_offer('Eq', 2, 2, '', _SYMPY)
 def _equal(m, args, kw):
-    difference = _symbolic(ast.Sub, *args)
+    difference = _symbolic(m, ast.Sub, *args)
     if difference.__class__ is not _Symbolic: raise Unsupported('an equation without symbols')
     return _Equation(difference)
 
-@_offer('solve', 1, 20, 'dict', _SYMPY)
+@_offer('solve', 1, 20, '', _SYMPY)
 def _solve(m, args, kw):
     several = args[0].__class__ in (list, tuple)
     given = [e.difference if e.__class__ is _Equation else e for e in (args[0] if several else args[:1])]
     asked = [x for a in args[1:] for x in (a if a.__class__ in (list, tuple) else [a])]
     if any(v.__class__ is not _Symbolic for v in given + asked) or not all(x.name() for x in asked): raise Unsupported('solving this')
-    unknowns = list(dict.fromkeys(k for e in given for k in e.terms))
-    if asked and sorted(x.name() for x in asked) != sorted(unknowns) or len(unknowns) > 20 or not given: raise Unsupported('solving for these')
-    m.pay(20 * len(unknowns) ** 2 * len(given)); m.hold(1_000 * len(unknowns))
-    found = _solve_linear([(e.terms, e.rest) for e in given], unknowns)
-    if found is None: raise Unsupported('equations without one solution')
-    if not several and len(unknowns) > 1: raise Unsupported('one equation of several symbols')
-    answer = {_Symbolic({k: Fraction(1)}): _Exact(v) for k, v in found.items()}
-    if len(answer) > 1: answer = _Solution(answer)
-    if kw: return [answer] if kw['dict'] is True else _no_symbol()
-    return answer if several else list(answer.values())
+    names = list(dict.fromkeys(k for e in given for k in e.terms))
+    if asked and sorted(x.name() for x in asked) != sorted(names) or not 0 < len(names) <= 20 or len(given) > 20 or not several and len(names) > 1:
+        raise Unsupported('solving for these')
+    m.pay(100 * len(names) ** 2 * len(given)); m.hold(1_000 * len(names))
+    found, _ = solve_linear([e.terms | {'': e.rest} for e in given], names)
+    if found is None or any(_bits(v) > 1_000 for v in found.values()): raise Unsupported('equations without one solution')
+    return _Solution({_Symbolic({k: Fraction(1)}): _Exact(v) for k, v in found.items()}) if several else [_Exact(found[names[0]])]
 
-_METHODS[_Solution] = {'get': _takes(1, 2, lambda m, args, kw: dict.get(*args))}
+_MODULES |= {name: _Module(name, members) for name, members in
+             {'math': _MATH, 'sympy': _SYMPY, 'datetime': _DATETIME, 'fractions': _FRACTIONS}.items()}
 
-# %% ../nbs/interpreter.ipynb #0f497245
-def _nap(m, args, kw):
-    if len(args) != 1 or args[0].__class__ not in (int, float) or not 0 <= args[0] < 1e9: raise Unsupported('this sleep')
-
-_typing = {name: _Known('typing', None) for name in 'List Dict Tuple Set Optional Union Any Iterable Sequence'.split()}
-_MODULES = {name: _Module(name, members) for name, members in {
-    'math': _MATH, 'statistics': _STATISTICS, 'itertools': _ITERTOOLS, 'functools': _FUNCTOOLS, 'operator': _OPERATORS, 'sympy': _SYMPY,
-    'datetime': {'date': _date, 'datetime': _when, 'time': _time, 'timedelta': _delta}, 'fractions': {'Fraction': _fraction},
-    'decimal': {'Decimal': _decimal} | {name: name for name in ('ROUND_HALF_UP', 'ROUND_HALF_EVEN', 'ROUND_DOWN', 'ROUND_UP', 'ROUND_FLOOR', 'ROUND_CEILING', 'ROUND_HALF_DOWN')},
-    'collections': _COLLECTIONS, 'time': {'sleep': _Known('sleep', _nap)}, 'typing': _typing}.items()}
-_OPAQUE = frozenset(_OPAQUE)
-
-# %% ../nbs/interpreter.ipynb #319c7fdc
+# %% ../nbs/interpreter.ipynb #6a01a55b
 _raising = [0, 0, threading.Lock()] # runs under way, the limit before them, and a lock for the two
-_FRAMES = 60_000 # frames of this interpreter; of Python's own, they lie on the heap
 
 def _deeper():
     with _raising[2]:
-        if not _raising[0]: _raising[1] = sys.getrecursionlimit(); sys.setrecursionlimit(max(_raising[1], _FRAMES))
+        if not _raising[0]: _raising[1] = sys.getrecursionlimit(); sys.setrecursionlimit(max(_raising[1], 10_000))
         _raising[0] += 1
 
 def _shallower():
@@ -1977,31 +1473,45 @@ def _shallower():
 def _line(error): # the line of the innermost node that was being evaluated
     known = error.__dict__.get('_line')
     if known: return known
-    tb, nodes = error.__traceback__, []
+    tb, found = error.__traceback__, None
     while tb:
-        if tb.tb_frame.f_globals is globals(): nodes.append(tb.tb_frame)
-        tb = tb.tb_next
-    for frame in reversed(nodes):
-        line = getattr(frame.f_locals.get('node'), 'lineno', None)
-        if line: error._line = line; return line
+        node = tb.tb_frame.f_locals.get('node') if tb.tb_frame.f_globals is globals() else None
+        found, tb = getattr(node, 'lineno', None) or found, tb.tb_next
+    error._line = found
+    return found
 
+# %% ../nbs/interpreter.ipynb #a42bcaa4
 def _ending(m, error): # the exception that tells of an end
-    kind = error.__class__
-    line = _line(error)
+    kind, line = error.__class__, _line(error)
     where = f' (line {line})' if line else ''
     if kind is Failed: return error
-    if kind is Unsupported: return Unsupported(str(error) if ' (line ' in str(error) else str(error) + where)
+    if kind is Unsupported: return Unsupported(str(error) + where * (' (line ' not in str(error)))
     if kind is Stopped: return Stopped(error.status, error.detail + where)
     if kind is MemoryError: return Stopped('memory', 'it asked for more than its memory limit' + where)
-    if kind is RecursionError and m.calls + m.loops < m.depth and error.args: return Stopped('too_large', 'it is nested too deeply' + where)
+    if kind is RecursionError: return Unsupported('calls nested this deeply' + where)
     try:
         _check_message(error)
         _weigh(m, error.args, show=True)
-        said = str(error)[:200] if error.args or kind is not RecursionError else 'maximum recursion depth exceeded'
+        said = str(error)[:200]
     except Exception as e: return e if e.__class__ in (Unsupported, Stopped) else Unsupported('what this error would say' + where)
     return Failed(kind.__name__, f'{kind.__name__}: {said}{where}' if said else kind.__name__ + where)
 
-# %% ../nbs/interpreter.ipynb #ee2d1b68
+def _run(m, tree, then):
+    scope, body = _Scope(None, True), tree.body
+    _survey(m, scope, body)
+    _check_nonlocals(m)
+    m.vars, m.frame, last = m.globals, _Frame(m.globals, scope, None), None
+    _block(m, body[:-1])
+    m.top = True
+    for node in body[-1:]:
+        if node.__class__ is ast.Expr: m.steps += 1; last = _EVAL[node.value.__class__](m, node.value)
+        else: _EXEC[node.__class__](m, node)
+    m.top = False
+    if then: last = _call(m, _find(m, then), [], {})
+    m.pay(0)
+    return Ran(m.globals, last, m.shown, ''.join(m.text), m.steps)
+
+# %% ../nbs/interpreter.ipynb #b86b8471
 def interpret(
     tree: ast.Module, # what `ast.parse` made of the program
     fuel: Fuel = Fuel(), # what it may use up
@@ -2012,24 +1522,5 @@ def interpret(
     _deeper()
     try: return _run(m, tree, then)
     except Exception as e: ending = _ending(m, e)
-    finally:
-        _shallower()
-        if m.context: decimal.setcontext(m.context)
+    finally: _shallower()
     raise ending
-
-def _run(m, tree, then):
-    scope = _Scope('', None, 'module')
-    _survey(m, scope, tree.body)
-    _check_nonlocals(m)
-    m.vars = m.globals
-    m.frame = _Frame(m.globals, scope, None)
-    last, body = None, tree.body
-    _block(m, body[:-1])
-    m.top = True
-    for node in body[-1:]:
-        if node.__class__ is ast.Expr: m.steps += 1; last = _EVAL[node.value.__class__](m, node.value)
-        else: _block(m, [node])
-    m.top = False
-    if then: last = _call(m, m.globals[then] if then in m.globals else _find(m, then), [], {})
-    m.pay(0)
-    return Ran(m.globals, last, m.shown, ''.join(m.text), m.steps)
