@@ -442,6 +442,9 @@ x = [0, 1, 2, 3]
 def f(v): x.clear(); return v
 a = max(x, key=f); x = [3, 1]; b = sorted(x, key=f); x = [2, 1]; c = min(x, key=f)
 ---
+try: x = {[]: 1, 2: int('q')}
+except ValueError as e: print(e)
+---
 a = 2 ** -10 ** 9; b = 2 ** -1074; c = (-1) ** 10 ** 9; d = 0 ** 0; e = -2 ** 2
 ---
 def f(): yield_ = 1; return yield_
