@@ -279,8 +279,17 @@ def _survey(m, scope, nodes, level=0, blocks=0, loop=False): # every node of a s
             if kind in _CHECKS: _CHECKS[kind](m, scope, node, below, level, blocks, loop)
         nodes = below
 
-# %% ../nbs/interpreter.ipynb #02846a7f
-def _check_loop(m, scope, node, below, level, blocks, loop): _survey(m, scope, node.body, level, blocks + 1, True)
+# %% ../nbs/interpreter.ipynb #59999071
+def _check_loop(m, scope, node, below, level, blocks, loop):
+    if node.__class__ is ast.For and node.iter.__class__ is ast.Set: raise _unknown('going through a set as it is written', node)
+    _survey(m, scope, node.body, level, blocks + 1, True)
+
+def _check_set(m, scope, node, below, level, blocks, loop): # Python makes one of three or more constants in a way, and so an order, of its own
+    plain = [e.__class__ is ast.Constant or e.__class__ is ast.UnaryOp and e.operand.__class__ is ast.Constant for e in node.elts]
+    if not all(p or e.__class__ is not ast.Starred and any(n.__class__ is ast.Name for n in ast.walk(e)) for p, e in zip(plain, node.elts)):
+        raise _unknown('a set of these', node)
+    if len(plain) > 2 and all(plain) and any(e.__class__ is ast.UnaryOp or e.value.__class__ is not str for e in node.elts):
+        raise _unknown('a set of three or more numbers as it is written', node)
 
 def _check_try(m, scope, node, below, level, blocks, loop):
     if any(h.type is None for h in node.handlers[:-1]): raise _unknown('a bare except before others', node)
@@ -307,7 +316,7 @@ def _check_call(m, scope, node, below, level, blocks, loop):
 def _check_annotated(m, scope, node, below, level, blocks, loop):
     if node.target.__class__ is not ast.Name or node.target.id in scope.declared: raise _unknown('this annotation', node)
 
-# %% ../nbs/interpreter.ipynb #e54d8d2b
+# %% ../nbs/interpreter.ipynb #2eca3636
 def _check_import(m, scope, node, below, level, blocks, loop):
     plain = node.__class__ is ast.Import
     for a in node.names:
@@ -322,7 +331,8 @@ def _check_comprehension(m, scope, node, below, level, blocks, loop):
     inner = m.scopes[node] = _Scope(scope, False)
     parts = [node.key, node.value] if node.__class__ is ast.DictComp else [node.elt]
     for g in node.generators: parts += [g.target, *g.ifs]
-    if any(g.is_async for g in node.generators) or any(p.__class__ is ast.Starred for p in parts): raise _unknown('this comprehension', node)
+    if any(g.is_async for g in node.generators) or any(p.__class__ is ast.Starred for p in parts) \
+            or any(g.iter.__class__ is ast.Set for g in node.generators): raise _unknown('this comprehension', node)
     below.append(node.generators[0].iter)
     _survey(m, inner, parts + [g.iter for g in node.generators[1:]], level)
 
@@ -353,10 +363,10 @@ def _check_function(m, scope, node, below, level, blocks, loop): # a new scope, 
     inner.bound -= inner.declared.keys()
     if ast.Nonlocal in inner.declared.values(): m.scopes.setdefault('nonlocal', []).append((inner, node))
 
-# %% ../nbs/interpreter.ipynb #4b4dc24e
+# %% ../nbs/interpreter.ipynb #a8f41272
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _CHECKS = {ast.For: _check_loop, ast.While: _check_loop, ast.Try: _check_try, ast.Attribute: _check_attribute, ast.Call: _check_call,
-           ast.Starred: _check_star, ast.AnnAssign: _check_annotated, ast.Import: _check_import, ast.ImportFrom: _check_import,
+           ast.Starred: _check_star, ast.Set: _check_set, ast.AnnAssign: _check_annotated, ast.Import: _check_import, ast.ImportFrom: _check_import,
            ast.FunctionDef: _check_function, ast.Lambda: _check_function, **dict.fromkeys(_COMPREHENSIONS, _check_comprehension),
            **dict.fromkeys((ast.Break, ast.Continue, ast.Return), _check_place)}
 
@@ -1141,7 +1151,7 @@ _offer('any', 1, 1)(lambda m, args, kw: any(_every(m, args[0])))
 _offer('all', 1, 1)(lambda m, args, kw: all(_every(m, args[0])))
 _offer('repr', 1, 1)(lambda m, args, kw: _text(m, args[0], 'r'))
 
-# %% ../nbs/interpreter.ipynb #e6305408
+# %% ../nbs/interpreter.ipynb #0df6c397
 def _type(name, kind, call, most=1, table=_BUILTINS, **members): # a type, which makes values when it is called
     def checked(m, args, kw):
         if len(args) > most or kw: raise Unsupported(f'{name} called like this')
@@ -1150,7 +1160,7 @@ def _type(name, kind, call, most=1, table=_BUILTINS, **members): # a type, which
     return table[name]
 
 def _make_set(m, args, kw):
-    items = args[0] if args and args[0].__class__ is set else _listed(m, args[0]) if args else []
+    items = args[0] if args and args[0].__class__ in (set, dict) else _listed(m, args[0]) if args else []
     _keys(m, items)
     _room(m, 72 * len(items))
     return _made(m, set(items))
