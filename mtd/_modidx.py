@@ -327,6 +327,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mtd.interpreter._check_message': ('interpreter.html#_check_message', 'mtd/interpreter.py'),
                                  'mtd.interpreter._check_nonlocals': ('interpreter.html#_check_nonlocals', 'mtd/interpreter.py'),
                                  'mtd.interpreter._check_place': ('interpreter.html#_check_place', 'mtd/interpreter.py'),
+                                 'mtd.interpreter._check_set': ('interpreter.html#_check_set', 'mtd/interpreter.py'),
                                  'mtd.interpreter._check_star': ('interpreter.html#_check_star', 'mtd/interpreter.py'),
                                  'mtd.interpreter._check_try': ('interpreter.html#_check_try', 'mtd/interpreter.py'),
                                  'mtd.interpreter._compare': ('interpreter.html#_compare', 'mtd/interpreter.py'),

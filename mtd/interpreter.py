@@ -193,7 +193,7 @@ def _keys(m, items): # the same for all that is put into a set or a dict at once
     if not set(map(type, items)) <= {str, float, bool}:
         for k in items: _key(m, items, k)
 
-# %% ../nbs/interpreter.ipynb #625e97de
+# %% ../nbs/interpreter.ipynb #3486e375
 def _iterate(m, value): # what `for` runs over
     kind = value.__class__
     if kind is _Lazy: return value.source
@@ -219,6 +219,7 @@ def _lazy(m, source, *within): # an iterator over a native one; `within`: what t
     m.hold(1_000)
     return _Lazy(_paying(m, iter(source)), depth)
 
+# %% ../nbs/interpreter.ipynb #528a1ed7
 def _paying(m, source):
     for v in source:
         m.pay(1)
@@ -278,8 +279,17 @@ def _survey(m, scope, nodes, level=0, blocks=0, loop=False): # every node of a s
             if kind in _CHECKS: _CHECKS[kind](m, scope, node, below, level, blocks, loop)
         nodes = below
 
-# %% ../nbs/interpreter.ipynb #02846a7f
-def _check_loop(m, scope, node, below, level, blocks, loop): _survey(m, scope, node.body, level, blocks + 1, True)
+# %% ../nbs/interpreter.ipynb #59999071
+def _check_loop(m, scope, node, below, level, blocks, loop):
+    if node.__class__ is ast.For and node.iter.__class__ is ast.Set: raise _unknown('going through a set as it is written', node)
+    _survey(m, scope, node.body, level, blocks + 1, True)
+
+def _check_set(m, scope, node, below, level, blocks, loop): # Python makes one of three or more constants in a way, and so an order, of its own
+    plain = [e.__class__ is ast.Constant or e.__class__ is ast.UnaryOp and e.operand.__class__ is ast.Constant for e in node.elts]
+    if not all(p or e.__class__ is not ast.Starred and any(n.__class__ is ast.Name for n in ast.walk(e)) for p, e in zip(plain, node.elts)):
+        raise _unknown('a set of these', node)
+    if len(plain) > 2 and all(plain) and any(e.__class__ is ast.UnaryOp or e.value.__class__ is not str for e in node.elts):
+        raise _unknown('a set of three or more numbers as it is written', node)
 
 def _check_try(m, scope, node, below, level, blocks, loop):
     if any(h.type is None for h in node.handlers[:-1]): raise _unknown('a bare except before others', node)
@@ -306,7 +316,7 @@ def _check_call(m, scope, node, below, level, blocks, loop):
 def _check_annotated(m, scope, node, below, level, blocks, loop):
     if node.target.__class__ is not ast.Name or node.target.id in scope.declared: raise _unknown('this annotation', node)
 
-# %% ../nbs/interpreter.ipynb #e54d8d2b
+# %% ../nbs/interpreter.ipynb #2eca3636
 def _check_import(m, scope, node, below, level, blocks, loop):
     plain = node.__class__ is ast.Import
     for a in node.names:
@@ -321,7 +331,8 @@ def _check_comprehension(m, scope, node, below, level, blocks, loop):
     inner = m.scopes[node] = _Scope(scope, False)
     parts = [node.key, node.value] if node.__class__ is ast.DictComp else [node.elt]
     for g in node.generators: parts += [g.target, *g.ifs]
-    if any(g.is_async for g in node.generators) or any(p.__class__ is ast.Starred for p in parts): raise _unknown('this comprehension', node)
+    if any(g.is_async for g in node.generators) or any(p.__class__ is ast.Starred for p in parts) \
+            or any(g.iter.__class__ is ast.Set for g in node.generators): raise _unknown('this comprehension', node)
     below.append(node.generators[0].iter)
     _survey(m, inner, parts + [g.iter for g in node.generators[1:]], level)
 
@@ -352,10 +363,10 @@ def _check_function(m, scope, node, below, level, blocks, loop): # a new scope, 
     inner.bound -= inner.declared.keys()
     if ast.Nonlocal in inner.declared.values(): m.scopes.setdefault('nonlocal', []).append((inner, node))
 
-# %% ../nbs/interpreter.ipynb #4b4dc24e
+# %% ../nbs/interpreter.ipynb #a8f41272
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _CHECKS = {ast.For: _check_loop, ast.While: _check_loop, ast.Try: _check_try, ast.Attribute: _check_attribute, ast.Call: _check_call,
-           ast.Starred: _check_star, ast.AnnAssign: _check_annotated, ast.Import: _check_import, ast.ImportFrom: _check_import,
+           ast.Starred: _check_star, ast.Set: _check_set, ast.AnnAssign: _check_annotated, ast.Import: _check_import, ast.ImportFrom: _check_import,
            ast.FunctionDef: _check_function, ast.Lambda: _check_function, **dict.fromkeys(_COMPREHENSIONS, _check_comprehension),
            **dict.fromkeys((ast.Break, ast.Continue, ast.Return), _check_place)}
 
@@ -370,7 +381,7 @@ def _check_nonlocals(m):
             home = _owner(scope, name) if how is ast.Nonlocal else scope
             if not home or not home.plain: raise _unknown(f'no binding for nonlocal {name[:80]}', node)
 
-# %% ../nbs/interpreter.ipynb #8183a529
+# %% ../nbs/interpreter.ipynb #5237c7e8
 _EVAL, _EXEC = {}, {} # node type: the function that evaluates or executes it
 _BUILTINS, _METHODS, _FIELDS, _MODULES = {}, {}, {}, {} # what is offered, as tables
 _ABSENT = frozenset(dir(builtins)) | {'exit', 'quit', 'copyright', 'credits', 'license', 'help'}
@@ -385,6 +396,7 @@ def _name(m, node):
     vars = m.vars
     return vars[name] if name in vars else _find(m, name)
 
+# %% ../nbs/interpreter.ipynb #90f12873
 def _find(m, name): # a name that is not in the innermost frame
     frame, free = m.frame, False
     while frame.outer:
@@ -528,7 +540,7 @@ def _inside(m, v, items):
 
 def _pay_search(m, text, part): m.pay((len(text) >> 8) + (len(text) * len(part) >> 10))
 
-# %% ../nbs/interpreter.ipynb #aa3c91e4
+# %% ../nbs/interpreter.ipynb #605ab45d
 def _sequence(m, node):
     m.steps += 1
     items = []
@@ -542,10 +554,9 @@ def _sequence(m, node):
 
 def _dict(m, node):
     m.steps += 1
-    made = {}
-    for k, v in zip(node.keys, node.values):
-        k = _EVAL[k.__class__](m, k)
-        v = _EVAL[v.__class__](m, v)
+    if len(node.keys) > 15 and any(k.__class__ is not ast.Constant for k in node.keys): raise Unsupported('a dict of this length')
+    made, pairs = {}, [(_EVAL[k.__class__](m, k), _EVAL[v.__class__](m, v)) for k, v in zip(node.keys, node.values)]
+    for k, v in pairs: # all are evaluated before any is put in
         _key(m, made, k)
         made[k] = v
     m.hold(64 * len(made))
@@ -557,7 +568,7 @@ def _slice(m, node):
     if not set(map(type, parts)) <= {int, type(None)}: raise Unsupported('this slice')
     return slice(*parts)
 
-# %% ../nbs/interpreter.ipynb #dff16663
+# %% ../nbs/interpreter.ipynb #ebc39e5e
 def _subscript(m, node):
     m.steps += 1
     v = _EVAL[node.value.__class__](m, node.value)
@@ -584,6 +595,7 @@ def _glue(m, parts): # the parts of a text, never longer together than a text ma
         _room(m, length, True)
     return _made(m, ''.join(kept))
 
+# %% ../nbs/interpreter.ipynb #ad26e19e
 def _formatted(m, node):
     m.steps += 1
     v = _EVAL[node.value.__class__](m, node.value)
@@ -683,7 +695,7 @@ def _annotation(m, node): # it means nothing here; but a name that does not exis
     v = _EVAL[ast.Name](m, node) if node.__class__ is ast.Name and node.id in _BUILTINS else None
     if v.__class__ is not _Known or v.type is None: raise Unsupported('this annotation')
 
-# %% ../nbs/interpreter.ipynb #7fce7893
+# %% ../nbs/interpreter.ipynb #6bb20d87
 def _loops(m, node, source): # the loops of a comprehension, as a generator that stands still where an element is due
     todo, generators = [iter(source)], node.generators
     while todo:
@@ -701,6 +713,7 @@ def _loops(m, node, source): # the loops of a comprehension, as a generator that
                     break
         else: todo.pop()
 
+# %% ../nbs/interpreter.ipynb #3877b04c
 def _comprehension(m, node):
     m.steps += 1
     first, kind = node.generators[0].iter, node.__class__
@@ -717,7 +730,7 @@ def _comprehension(m, node):
         m.frame, m.vars = frame, before
         m.depth -= 1
 
-# %% ../nbs/interpreter.ipynb #1286bace
+# %% ../nbs/interpreter.ipynb #fe04e680
 def _add_to_list(m, node, made):
     made.append(_EVAL[node.elt.__class__](m, node.elt))
     m.hold(48)
@@ -740,6 +753,7 @@ def _generate(m, node): # a generator expression
     value = _EVAL[first.__class__](m, first)
     return _lazy(m, _elements(m, node, _Frame({}, m.scopes[node], m.frame), _iterate(m, value)), value)
 
+# %% ../nbs/interpreter.ipynb #ca5a993d
 def _elements(m, node, inner, source):
     loops = _loops(m, node, source)
     while True:
@@ -760,7 +774,7 @@ _EVAL |= {ast.Constant: _constant, ast.Name: _name, ast.BinOp: _binop, ast.Unary
           ast.Subscript: _subscript, ast.JoinedStr: _joined, ast.FormattedValue: _formatted, ast.Attribute: _attribute, ast.Call: _call_node,
           ast.Lambda: _make_function, ast.GeneratorExp: _generate, **dict.fromkeys(_COMPREHENSIONS[:3], _comprehension)}
 
-# %% ../nbs/interpreter.ipynb #65236be3
+# %% ../nbs/interpreter.ipynb #dd6f98a1
 _BREAK, _CONTINUE, _RETURN = 'break', 'continue', 'return'
 
 def _block(m, body):
@@ -786,6 +800,7 @@ def _assign(m, target, v):
         _put(m, owner, _EVAL[target.slice.__class__](m, target.slice), v)
     else: raise Unsupported('this assignment')
 
+# %% ../nbs/interpreter.ipynb #a4f4bf1f
 def _assignment(m, node):
     m.steps += 1
     v = _EVAL[node.value.__class__](m, node.value)
@@ -793,7 +808,7 @@ def _assignment(m, node):
         if target.__class__ is ast.Name and not m.frame.scope.declared: m.vars[target.id] = v
         else: _assign(m, target, v)
 
-# %% ../nbs/interpreter.ipynb #4b86c0aa
+# %% ../nbs/interpreter.ipynb #6b14f08d
 def _unpack(m, targets, v):
     if v.__class__ is _Lazy: raise Unsupported('taking an iterator apart')
     items = v if v.__class__ is tuple or v.__class__ is list else _iterate(m, v)
@@ -823,6 +838,7 @@ def _augmented(m, node):
     a = _item(m, owner, i)
     _put(m, owner, i, _operate(m, op, a, _EVAL[node.value.__class__](m, node.value), 1))
 
+# %% ../nbs/interpreter.ipynb #8284d722
 def _annotated(m, node):
     m.steps += 1
     if node.value is not None: _assign(m, node.target, _EVAL[node.value.__class__](m, node.value))
@@ -882,7 +898,7 @@ def _nothing(m, node): m.steps += 1
 def _break(m, node): return _BREAK
 def _continue(m, node): return _CONTINUE
 
-# %% ../nbs/interpreter.ipynb #79672c95
+# %% ../nbs/interpreter.ipynb #ea6bffe0
 _ENDS = (Unsupported, Stopped, Failed, RecursionError, MemoryError) # no program catches these
 
 def _try(m, node):
@@ -909,13 +925,14 @@ def _guarded(m, node):
         if h.type is None or _matches(error, _EVAL[h.type.__class__](m, h.type)): return _handle(m, h, error)
     raise error
 
+# %% ../nbs/interpreter.ipynb #5d623d82
 def _catch(m, error): # what an exception holds is paid, its line noted, and its links to other frames and exceptions are cut
     _line(error)
     _check_message(error)
     m.hold(500 + sum(_SIZES[v.__class__](v) for v in error.args if v.__class__ in _SIZES))
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
-# %% ../nbs/interpreter.ipynb #1b6c819f
+# %% ../nbs/interpreter.ipynb #64047bd6
 _OWN = re.compile(r'\b_(Known|Module|Method|Function|Lazy|Symbolic|Equation|Solution|Exact)\b|already executing')
 
 def _check_message(error): # does it speak of us, where Python would speak of something else?
@@ -942,6 +959,7 @@ def _raise(m, node):
     if not isinstance(error, Exception): raise Unsupported('raising this')
     raise error
 
+# %% ../nbs/interpreter.ipynb #132356c5
 def _assert(m, node):
     m.steps += 1
     if _EVAL[node.test.__class__](m, node.test): return
@@ -966,7 +984,7 @@ _EXEC |= {ast.Assign: _assignment, ast.AugAssign: _augmented, ast.AnnAssign: _an
           ast.FunctionDef: _define, ast.Global: _nothing, ast.Nonlocal: _nothing, ast.Try: _try, ast.Raise: _raise, ast.Assert: _assert,
           ast.Import: _import, ast.ImportFrom: _import_from}
 
-# %% ../nbs/interpreter.ipynb #bc56a20f
+# %% ../nbs/interpreter.ipynb #c3e912e1
 def _offer(names, least=0, most=0, keywords='', table=_BUILTINS): # a function of ours under the names of Python's
     def keep(run):
         def call(m, args, kw):
@@ -976,6 +994,7 @@ def _offer(names, least=0, most=0, keywords='', table=_BUILTINS): # a function o
         return run
     return keep
 
+# %% ../nbs/interpreter.ipynb #33ac82ef
 def _native(native, largest=None): # a function of Python's; `largest`: the bits its result may have, by the arguments
     def call(m, args, kw):
         odd = False
@@ -1025,7 +1044,7 @@ def _sum(m, args, kw):
     for v in items: m.pay(1); total = _operate(m, ast.Add, total, v)
     return total
 
-# %% ../nbs/interpreter.ipynb #ffbacef2
+# %% ../nbs/interpreter.ipynb #02380519
 def _ordered(m, items, key): # the elements; of a set in any order where that cannot be seen afterwards
     if items.__class__ is set and key is None and set(map(type, items)) <= {int, str}: m.hold(8 * len(items)); return list(items)
     return _listed(m, items)
@@ -1042,6 +1061,7 @@ def _sort(m, items, kw, place=None): # a sorted copy of a list that nobody else 
 
 _offer('sorted', 1, 1, 'key reverse')(lambda m, args, kw: _sort(m, _ordered(m, args[0], kw.get('key')), kw))
 
+# %% ../nbs/interpreter.ipynb #d65cc6ba
 def _extreme(native): # min and max
     def call(m, args, kw):
         key, several = kw.get('key'), len(args) > 1
@@ -1131,7 +1151,7 @@ _offer('any', 1, 1)(lambda m, args, kw: any(_every(m, args[0])))
 _offer('all', 1, 1)(lambda m, args, kw: all(_every(m, args[0])))
 _offer('repr', 1, 1)(lambda m, args, kw: _text(m, args[0], 'r'))
 
-# %% ../nbs/interpreter.ipynb #e6305408
+# %% ../nbs/interpreter.ipynb #0df6c397
 def _type(name, kind, call, most=1, table=_BUILTINS, **members): # a type, which makes values when it is called
     def checked(m, args, kw):
         if len(args) > most or kw: raise Unsupported(f'{name} called like this')
@@ -1140,7 +1160,7 @@ def _type(name, kind, call, most=1, table=_BUILTINS, **members): # a type, which
     return table[name]
 
 def _make_set(m, args, kw):
-    items = args[0] if args and args[0].__class__ is set else _listed(m, args[0]) if args else []
+    items = args[0] if args and args[0].__class__ in (set, dict) else _listed(m, args[0]) if args else []
     _keys(m, items)
     _room(m, 72 * len(items))
     return _made(m, set(items))
@@ -1249,7 +1269,7 @@ def _format_method(m, args, kw): # `'{} {x:.2f}'.format(…)`: numbers and texts
         yield spec[end:]
     return _glue(m, parts())
 
-# %% ../nbs/interpreter.ipynb #9f1ddfdb
+# %% ../nbs/interpreter.ipynb #f6043fcb
 def _append(m, args, kw):
     m.hold(48)
     args[0].append(args[1])
@@ -1275,6 +1295,7 @@ def _searched(native): # a method of a list that compares its elements
         return native(*args)
     return _takes(1, 1, call)
 
+# %% ../nbs/interpreter.ipynb #f76b294c
 def _sort_list(m, args, kw): # in place; while a key is computed the list is empty, as in Python
     items, before = args[0], _listed(m, args[0])
     if kw.get('key') is None: _sort(m, before, kw, items); return

@@ -92,7 +92,7 @@ a = 1 < 2 < 3; b = 1 < 3 < 2; c = 1 == 1.0; d = 'a' < 'b'; e = [1, 2] < [1, 3]; 
 ---
 x = 1e3; y = 1_000; z = 0x1f; a = 0b101; b = 0o17; e = .5; f = 1e-7; g = 1e22; h = float('inf'); i = -0.0
 ---
-a = [1, 2, 3]; b = (1,); c = (); d = {}; e = {'a': 1, 'b': 2}; f = {1, 2, 3}; g = [*a, 4, *b]; i = (*a, *b); j = [a, a]; j[0].append(9)
+a = [1, 2, 3]; b = (1,); c = (); d = {}; e = {'a': 1, 'b': 2}; f = set([1, 2, 3]); g = [*a, 4, *b]; i = (*a, *b); j = [a, a]; j[0].append(9)
 ---
 a = list(range(10)); b = a[2:5]; c = a[::-1]; d = a[-3:]; e = a[::3]; f = 'hello'[1:4]; g = (1, 2, 3)[1:]; a[0] = 99; del a[1]; h = a[-1]
 ---
@@ -209,7 +209,7 @@ for w in 'the cat the dog'.split(): d[w] = d.get(w, 0) + 1
 for k, v in d.items(): print(k, v)
 for k in sorted(d, key=d.get, reverse=True): print(k)
 ---
-s = {1, 2, 3}; s.add(4); s.discard(1); t = s | {9}; u = s & {2, 3}; v = s - {2}; w = s ^ {3, 10}; x = 2 in s; y = s <= t; z = sorted(s); n = len(s)
+s = set([1, 2, 3]); s.add(4); s.discard(1); t = s | {9}; u = s & {2, 3}; v = s - {2}; w = s ^ {3, 10}; x = 2 in s; y = s <= t; z = sorted(s); n = len(s)
 ---
 s = 'Hello, World'; a = s.upper(); b = s.lower().split(','); c = s.replace('l', 'L'); d = s.find('o'); e = s.count('l'); f = s.startswith('He'); g = ' x '.strip(); h = '-'.join(['a', 'b']); i = s.index('W'); l = s[::-1]; m = 'a,b,,c'.split(','); n = s.title(); o = '12'.isdigit(); p = 'abc'.isalpha(); t = 'AbC'.swapcase(); u = 'a' * 3; v = 'a' in 'cat'; w = s.endswith(('d', 'x')); x = 'x'.join('abc'); z = ''.join(str(i) for i in range(3))
 ---
@@ -442,6 +442,11 @@ x = [0, 1, 2, 3]
 def f(v): x.clear(); return v
 a = max(x, key=f); x = [3, 1]; b = sorted(x, key=f); x = [2, 1]; c = min(x, key=f)
 ---
+try: x = {[]: 1, 2: int('q')}
+except ValueError as e: print(e)
+---
+a = ({'a', 'b', 'c'} == {'c', 'b', 'a'}); c = list(set([16, 8, 0])); d = list({16, len('abcdefgh'), 0}); e = [x for x in set(x * 8 for x in range(9))]; f = {64, -3}; f.add(24); f.discard(8); g = list(f); h = list(set({32: 1, 0: 1, 64: 2}) | f)
+---
 a = 2 ** -10 ** 9; b = 2 ** -1074; c = (-1) ** 10 ** 9; d = 0 ** 0; e = -2 ** 2
 ---
 def f(): yield_ = 1; return yield_
@@ -510,7 +515,7 @@ del d['k']
 ---
 x = {[1]: 2}
 ---
-x = {[1, 2]}
+x = [1, 2]; y = {x}
 ---
 import math
 math.sqrt(-1)
@@ -734,6 +739,16 @@ x = symbols('x') ** 2
 ---
 from sympy import symbols
 x = symbols('x'); print(x + 1)
+---
+for x in {8, 0, 16}: pass
+---
+x = [v for v in {8, 0, 16}]
+---
+x = {2 * 4, 0, 16}
+---
+x = {1, 2, 3}
+---
+x = {*[8, 0], 16}
 ---
 x = [].sort
 y = x == x
@@ -980,6 +995,14 @@ def test_random_programs(cpython, text):
     try: mine = ours(text)
     except SyntaxError: return
     assert mine[0] in ('unsupported', 'stopped') or not differs(text, mine, cpython.run(text))
+
+@pytest.mark.fuzz
+@given(numbers=st.lists(st.integers(-99, 999) | st.sampled_from([2 ** 40, 2 ** 61, -1, 0.5]), max_size=12), more=st.lists(st.integers(0, 200), max_size=6))
+def test_sets_are_in_the_order_of_cpython(cpython, numbers, more):
+    row = ', '.join(map(repr, numbers)) or '1'
+    text = f's = {{{row}, -len([])}}\nt = set([{row}])\nu = set({{k: 1 for k in [{row}]}})\nk = {len(more)}\nw = {{{row}, k}}\nx = {{v for v in [{row}]}}\n'
+    text += ''.join(f'{name}.add({n}); {name}.discard({n // 2})\n' for n in more for name in 'stuwx') + 'a = list(s), list(t), list(u), list(w), list(x), list(s | t), list(s - x), list(u & w), list(set(w))'
+    assert not differs(text, ours(text), cpython.run(text))
 
 def test_random_programs_mostly_end(): # so that the test above compares something
     ends = [ours(Grammar(random.Random(i)).program())[0] for i in range(300)]
@@ -1749,7 +1772,7 @@ def run(tree):
     except Stopped as e: return ['stopped', e.status, e.detail]
     except Unsupported as e: return ['unsupported', str(e)]
     except Failed as e: return ['failed', e.kind, e.detail]
-HONEST = 'import math\nans = sum([math.floor(40.9), 2])\nfor x in {3, 1}: ans += len(str(x)) - 1'
+HONEST = 'import math\nans = sum([math.floor(40.9), 2])\nfor x in set([3, 1]): ans += len(str(x)) - 1'
 run(ast.parse(HONEST))
 events, watching = [], [False]
 sys.addaudithook(lambda name, args: events.append(name) if watching[0] else None)
