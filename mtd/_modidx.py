@@ -428,6 +428,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mtd.interpreter._subscript': ('interpreter.html#_subscript', 'mtd/interpreter.py'),
                                  'mtd.interpreter._sum': ('interpreter.html#_sum', 'mtd/interpreter.py'),
                                  'mtd.interpreter._survey': ('interpreter.html#_survey', 'mtd/interpreter.py'),
+                                 'mtd.interpreter._symbol': ('interpreter.html#_symbol', 'mtd/interpreter.py'),
                                  'mtd.interpreter._symbolic': ('interpreter.html#_symbolic', 'mtd/interpreter.py'),
                                  'mtd.interpreter._symbols': ('interpreter.html#_symbols', 'mtd/interpreter.py'),
                                  'mtd.interpreter._takes': ('interpreter.html#_takes', 'mtd/interpreter.py'),

@@ -1425,7 +1425,7 @@ _OPAQUE = frozenset((_Known, _Module, _Method, _Function, _Lazy))
 
 def _named(v): return v.__class__ is _Exact
 
-# %% ../nbs/interpreter.ipynb #c32b9573
+# %% ../nbs/interpreter.ipynb #923a008b
 def _linear(v): # any operand as (terms, rest)
     if v.__class__ is _Symbolic: return v.terms, v.rest
     if v.__class__ not in _EXACT or _bits(Fraction(v)) > 1_000: raise Unsupported('this with symbols')
@@ -1447,12 +1447,18 @@ def _symbolic(m, op, a, b): # an operation that stays linear
 _SYMPY = {}
 _NAMES = re.compile(r'[A-Za-z]\w{0,30}(?:(?:, ?| )[A-Za-z]\w{0,30}){0,30}', re.A)
 
-@_offer('symbols Symbol', 1, 1, '', _SYMPY)
+@_offer('symbols', 1, 1, '', _SYMPY)
 def _symbols(m, args, kw):
     if args[0].__class__ is not str or not _NAMES.fullmatch(args[0]): raise Unsupported('these symbols')
     made = [_Symbolic({name: Fraction(1)}) for name in re.findall(r'\w+', args[0])]
     m.hold(1_000 * len(made))
     return made[0] if len(made) == 1 else tuple(made)
+
+@_offer('Symbol', 1, 1, '', _SYMPY)
+def _symbol(m, args, kw):
+    made = _symbols(m, args, kw)
+    if made.__class__ is tuple: raise Unsupported('this symbol') # one symbol whose name holds a space
+    return made
 
 # %% ../nbs/interpreter.ipynb #013a78f8
 @_offer('Eq', 2, 2, '', _SYMPY)
