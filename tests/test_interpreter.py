@@ -908,7 +908,7 @@ class Grammar:
     def pick(self, *options): return self.rng.choice(options)
     def num(self, d=2):
         if self.rng.random() < .05: return self.any(d)
-        if d <= 0 or self.rng.random() < .2: return self.pick('0', '1', '2', '-3', '7', '10', '0.5', '2.0', '-1.5', '1e3', '10 ** 20', 'True', 'Fraction(1, 3)', 'n', 'k', 'n', 'k')
+        if d <= 0 or self.rng.random() < .2: return self.pick('0', '1', '2', '-3', '7', '10', '0.5', '2.0', '-1.5', '1e3', '(10 ** 20)', 'True', 'Fraction(1, 3)', 'n', 'k', 'n', 'k')
         n, t, s = (lambda: self.num(d - 1)), (lambda: self.text(d - 1)), (lambda: self.seq(d - 1))
         return self.pick(f"({n()} {self.pick('+', '-', '*', '/', '//', '%', '+', '-', '*', '&', '|', '^', '<<', '>>')} {n()})", f"({n()} ** {self.pick('0', '2', '3', '-1', '0.5', n())})",
             f"({self.pick('-', '+', 'not ', '~')}{n()})", f"({n()} {self.pick('==', '!=', '<', '<=', '>', '>=')} {n()})", f'({n()} < {n()} <= {n()})', f"({n()} {self.pick('and', 'or')} {n()})",
@@ -986,13 +986,13 @@ def test_lab_programs():
         for text in (s.gold['pot'], write_program(read_story(s.problem.question))):
             assert same_answer(Fraction(str(interpret(ast.parse(text)).names['ans'])), s.problem.answer)
 
-def _programs(): # hypothesis draws the random choices, so that it can shrink them
-    return st.randoms(use_true_random=False).map(lambda rng: Grammar(rng).program())
+def _programs(): # by a seed: drawing each choice takes ten times as long as running what comes of it
+    return st.integers(0, 2 ** 64).map(lambda seed: Grammar(random.Random(seed)).program())
 
 @pytest.mark.fuzz
 @given(text=_programs())
 def test_random_programs(cpython, text):
-    try: mine = ours(text)
+    try: mine = ours(text, Fuel(steps=20_000))
     except SyntaxError: return
     assert mine[0] in ('unsupported', 'stopped') or not differs(text, mine, cpython.run(text))
 
@@ -1005,7 +1005,8 @@ def test_sets_are_in_the_order_of_cpython(cpython, numbers, more):
     assert not differs(text, ours(text), cpython.run(text))
 
 def test_random_programs_mostly_end(): # so that the test above compares something
-    ends = [ours(Grammar(random.Random(i)).program())[0] for i in range(300)]
+    texts = [Grammar(random.Random(i)).program() for i in range(300)]
+    ends = [ours(text)[0] for text in texts if re.search(r'\d\.[a-z]', text) is None] # not `2.find`, which is no Python
     assert ends.count('ran') + ends.count('failed') > 100, {end: ends.count(end) for end in ends}
 
 def _mutated(rng, text): # cut, swap, repeat and insert: mostly no Python any more
