@@ -3,7 +3,7 @@ import fnmatch, os, pathlib
 
 from hypothesis import HealthCheck, settings
 
-ALLOWED = [line.split(':', 1)[0].strip() for line in (pathlib.Path(__file__).parent/'allowed_skips.txt').read_text().splitlines()
+ALLOWED = [line.split(': ', 1)[0].strip() for line in (pathlib.Path(__file__).parent/'allowed_skips.txt').read_text().splitlines()
            if line.strip() and not line.startswith('#')]
 skipped = []
 settings.register_profile('executors', deadline=None, derandomize='MTD_FUZZ' not in os.environ, suppress_health_check=list(HealthCheck),

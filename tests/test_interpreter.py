@@ -910,21 +910,21 @@ class Grammar:
         if self.rng.random() < .05: return self.any(d)
         if d <= 0 or self.rng.random() < .2: return self.pick('0', '1', '2', '-3', '7', '10', '0.5', '2.0', '-1.5', '1e3', '(10 ** 20)', 'True', 'Fraction(1, 3)', 'n', 'k', 'n', 'k')
         n, t, s = (lambda: self.num(d - 1)), (lambda: self.text(d - 1)), (lambda: self.seq(d - 1))
-        return self.pick(f"({n()} {self.pick('+', '-', '*', '/', '//', '%', '+', '-', '*', '&', '|', '^', '<<', '>>')} {n()})", f"({n()} ** {self.pick('0', '2', '3', '-1', '0.5', n())})",
-            f"({self.pick('-', '+', 'not ', '~')}{n()})", f"({n()} {self.pick('==', '!=', '<', '<=', '>', '>=')} {n()})", f'({n()} < {n()} <= {n()})', f"({n()} {self.pick('and', 'or')} {n()})",
-            f'({n()} if {n()} else {n()})', f"{self.pick('abs', 'int', 'float', 'round', 'bool', 'math.floor', 'math.ceil', 'math.sqrt', 'math.factorial', 'math.isqrt', 'math.trunc', 'math.log')}({n()})",
-            f"{self.pick('min', 'max', 'math.gcd', 'math.pow', 'math.comb', 'math.hypot', 'round', 'pow')}({n()}, {n()})", f"{self.pick('sum', 'len', 'max', 'min', 'any', 'all', 'math.prod')}({s()})",
-            f'divmod({n()}, {n()})[{self.pick(0, 1)}]', f"int({t()})", f"float({t()})", f'len({t()})', f'{t()}.count({t()})', f'{t()}.find({t()})', f'({s()})[{n()}]', f'({n()} in {s()})', f'({t()} in {t()})',
-            f'd.get({self.any(d - 1)}, {n()})', f"d[{self.pick('1', t())}]", f'f({n()})', f'f({n()}, y={n()})', f'(lambda x, y={n()}: {self.pick("x + y", "x * n", "y")})({n()})', f'({s()}).index({n()})',
-            f'isinstance({self.any(d - 1)}, {self.pick("int", "str", "(int, float)", "list")})', f'(date(2024, 2, 28) + timedelta(days={n()})).{self.pick("day", "month", "weekday()")}',
-            f'max({s()}, key={self.pick("abs", "lambda v: -v", "len", "str")})', f'next(({self.element(d - 1)}), {n()})', f'sum({self.element(d - 1)})', f'({s()} {self.pick("==", "<", "!=")} {s()})', f'Fraction({n()}, {n()})')
+        return self.pick(lambda: f"({n()} {self.pick('+', '-', '*', '/', '//', '%', '+', '-', '*', '&', '|', '^', '<<', '>>')} {n()})", lambda: f"({n()} ** {self.pick('0', '2', '3', '-1', '0.5', n())})",
+            lambda: f"({self.pick('-', '+', 'not ', '~')}{n()})", lambda: f"({n()} {self.pick('==', '!=', '<', '<=', '>', '>=')} {n()})", lambda: f'({n()} < {n()} <= {n()})', lambda: f"({n()} {self.pick('and', 'or')} {n()})",
+            lambda: f'({n()} if {n()} else {n()})', lambda: f"{self.pick('abs', 'int', 'float', 'round', 'bool', 'math.floor', 'math.ceil', 'math.sqrt', 'math.factorial', 'math.isqrt', 'math.trunc', 'math.log')}({n()})",
+            lambda: f"{self.pick('min', 'max', 'math.gcd', 'math.pow', 'math.comb', 'math.hypot', 'round', 'pow')}({n()}, {n()})", lambda: f"{self.pick('sum', 'len', 'max', 'min', 'any', 'all', 'math.prod')}({s()})",
+            lambda: f'divmod({n()}, {n()})[{self.pick(0, 1)}]', lambda: f"int({t()})", lambda: f"float({t()})", lambda: f'len({t()})', lambda: f'{t()}.count({t()})', lambda: f'{t()}.find({t()})', lambda: f'({s()})[{n()}]', lambda: f'({n()} in {s()})', lambda: f'({t()} in {t()})',
+            lambda: f'd.get({self.any(d - 1)}, {n()})', lambda: f"d[{self.pick('1', t())}]", lambda: f'f({n()})', lambda: f'f({n()}, y={n()})', lambda: f'(lambda x, y={n()}: {self.pick("x + y", "x * n", "y")})({n()})', lambda: f'({s()}).index({n()})',
+            lambda: f'isinstance({self.any(d - 1)}, {self.pick("int", "str", "(int, float)", "list")})', lambda: f'(date(2024, 2, 28) + timedelta(days={n()})).{self.pick("day", "month", "weekday()")}',
+            lambda: f'max({s()}, key={self.pick("abs", "lambda v: -v", "len", "str")})', lambda: f'next(({self.element(d - 1)}), {n()})', lambda: f'sum({self.element(d - 1)})', lambda: f'({s()} {self.pick("==", "<", "!=")} {s()})', lambda: f'Fraction({n()}, {n()})')()
     def text(self, d=2):
         if self.rng.random() < .05: return self.any(d)
         if d <= 0 or self.rng.random() < .2: return self.pick("''", "'a'", "'abc'", "'3'", "' x y '", "'é'", 's', 's')
         n, t = (lambda: self.num(d - 1)), (lambda: self.text(d - 1))
-        return self.pick(f'({t()} + {t()})', f'({t()} * {n()})', f'str({self.any(d - 1)})', f'repr({self.any(d - 1)})', f"{t()}.{self.pick('upper()', 'lower()', 'strip()', 'title()', 'capitalize()')}", f'{t()}.replace({t()}, {t()})',
-            f'{t()}.join({self.pick(f"map(str, {self.seq(d - 1)})", self.seq(d - 1), t())})', f'({t()})[{self.pick("0", "-1", ":2", "::-1", "1:", n())}]', f"f'{{{self.pick('n', 'k', 's', 'q')}{self.pick('', '!r', '!s', ':', ':>5', ':.2f', ':d', ':,', ':05', ':^7', ':.1%', ':e', ':+', ':.3')}}}|'",
-            f"'{{}}{{:{self.pick('', '.1f', '>4', ',')}}}'.format({n()}, {self.pick(n(), t())})", f"({t()} if {n()} else {t()})", f'chr({n()})', f'bin({n()})', f'str(date(2024, 1, 31) - timedelta(days={n()}))')
+        return self.pick(lambda: f'({t()} + {t()})', lambda: f'({t()} * {n()})', lambda: f'str({self.any(d - 1)})', lambda: f'repr({self.any(d - 1)})', lambda: f"{t()}.{self.pick('upper()', 'lower()', 'strip()', 'title()', 'capitalize()')}", lambda: f'{t()}.replace({t()}, {t()})',
+            lambda: f'{t()}.join({self.pick(f"map(str, {self.seq(d - 1)})", self.seq(d - 1), t())})', lambda: f'({t()})[{self.pick("0", "-1", ":2", "::-1", "1:", n())}]', lambda: f"f'{{{self.pick('n', 'k', 's', 'q')}{self.pick('', '!r', '!s', ':', ':>5', ':.2f', ':d', ':,', ':05', ':^7', ':.1%', ':e', ':+', ':.3')}}}|'",
+            lambda: f"'{{}}{{:{self.pick('', '.1f', '>4', ',')}}}'.format({n()}, {self.pick(n(), t())})", lambda: f"({t()} if {n()} else {t()})", lambda: f'chr({n()})', lambda: f'bin({n()})', lambda: f'str(date(2024, 1, 31) - timedelta(days={n()}))')()
     def element(self, d): # of a comprehension, with its loops
         v = self.pick('x', 'i', 'n')
         return f'{self.pick(v, v, self.any(d))} for {v} in {self.seq(d)}' + self.pick('', '', f' if {self.num(d)}', f' if {v}', f' for j in {self.seq(d)}')
@@ -932,10 +932,10 @@ class Grammar:
         if self.rng.random() < .05: return self.any(d)
         if d <= 0 or self.rng.random() < .2: return self.pick('[]', '[1, 2, 3]', '[3, 0.5, -1]', "['b', 'a']", '(1, 2)', 'range(4)', 'range(5, 0, -2)', '[[1, 2], [3]]', '{3, 1}', 'q', 'q', 'd')
         n, s = (lambda: self.num(d - 1)), (lambda: self.seq(d - 1))
-        return self.pick(f'[{self.any(d - 1)}, {n()}]', f'({n()}, {n()})', f'[{self.element(d - 1)}]', f'{{{self.element(d - 1)}}}', f'sorted({s()})', f'sorted({s()}, key={self.pick("lambda v: -v", "str", "abs")}, reverse={self.pick("True", "False")})',
-            f'list({s()})', f'tuple({s()})', f'set({s()})', f'list(range({n()}))', f'({s()} + {s()})', f'({s()} * {n()})', f'({s()})[{self.pick(":2", "::-1", "1:", "-2:")}]', f'list(map({self.pick("str", "abs", "float", "lambda v: v + n")}, {s()}))',
-            f'list(zip({s()}, {s()}))', f'list(enumerate({s()}, {self.pick(0, 1)}))', f'list(reversed({s()}))', f'list(filter({self.pick("None", "lambda v: v > n")}, {s()}))', f'{self.text(d - 1)}.split({self.pick("", self.text(d - 1))})', f'list(d.{self.pick("keys", "values", "items")}())',
-            f'({s()} {self.pick("|", "&", "-", "^")} {s()})', f'[*{s()}, {n()}]', f'{{k: v for k, v in d.items() if {n()}}}', f'{{{n()}: {n()}, {self.text(d - 1)}: {n()}}}')
+        return self.pick(lambda: f'[{self.any(d - 1)}, {n()}]', lambda: f'({n()}, {n()})', lambda: f'[{self.element(d - 1)}]', lambda: f'{{{self.element(d - 1)}}}', lambda: f'sorted({s()})', lambda: f'sorted({s()}, key={self.pick("lambda v: -v", "str", "abs")}, reverse={self.pick("True", "False")})',
+            lambda: f'list({s()})', lambda: f'tuple({s()})', lambda: f'set({s()})', lambda: f'list(range({n()}))', lambda: f'({s()} + {s()})', lambda: f'({s()} * {n()})', lambda: f'({s()})[{self.pick(":2", "::-1", "1:", "-2:")}]', lambda: f'list(map({self.pick("str", "abs", "float", "lambda v: v + n")}, {s()}))',
+            lambda: f'list(zip({s()}, {s()}))', lambda: f'list(enumerate({s()}, {self.pick(0, 1)}))', lambda: f'list(reversed({s()}))', lambda: f'list(filter({self.pick("None", "lambda v: v > n")}, {s()}))', lambda: f'{self.text(d - 1)}.split({self.pick("", self.text(d - 1))})', lambda: f'list(d.{self.pick("keys", "values", "items")}())',
+            lambda: f'({s()} {self.pick("|", "&", "-", "^")} {s()})', lambda: f'[*{s()}, {n()}]', lambda: f'{{k: v for k, v in d.items() if {n()}}}', lambda: f'{{{n()}: {n()}, {self.text(d - 1)}: {n()}}}')()
     def any(self, d): return self.pick(self.num, self.text, self.seq)(d) if self.rng.random() < .9 else self.pick('None', 'd', 'q')
     def target(self): return self.pick('n', 'n', 'k', 's', 'q[0]', 'd[n]', "d['a']", 'n, k')
     def statement(self, depth, loop=False, inside=False):
