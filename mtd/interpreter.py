@@ -1044,9 +1044,9 @@ def _sum(m, args, kw):
     for v in items: m.pay(1); total = _operate(m, ast.Add, total, v)
     return total
 
-# %% ../nbs/interpreter.ipynb #02380519
+# %% ../nbs/interpreter.ipynb #f976bff7
 def _ordered(m, items, key): # the elements; of a set in any order where that cannot be seen afterwards
-    if items.__class__ is set and key is None and set(map(type, items)) <= {int, str}: m.hold(8 * len(items)); return list(items)
+    if items.__class__ is set and key is None and set(map(type, items)) in ({int}, {str}, set()): m.hold(8 * len(items)); return list(items)
     return _listed(m, items)
 
 def _sort(m, items, kw, place=None): # a sorted copy of a list that nobody else holds, or the list `place` that holds the same
