@@ -279,7 +279,7 @@ def _survey(m, scope, nodes, level=0, blocks=0, loop=False): # every node of a s
             if kind in _CHECKS: _CHECKS[kind](m, scope, node, below, level, blocks, loop)
         nodes = below
 
-# %% ../nbs/interpreter.ipynb #59999071
+# %% ../nbs/interpreter.ipynb #ae29663d
 def _check_loop(m, scope, node, below, level, blocks, loop):
     if node.__class__ is ast.For and node.iter.__class__ is ast.Set: raise _unknown('going through a set as it is written', node)
     _survey(m, scope, node.body, level, blocks + 1, True)
@@ -309,6 +309,7 @@ def _check_attribute(m, scope, node, below, level, blocks, loop):
 def _check_star(m, scope, node, below, level, blocks, loop):
     if node.ctx.__class__ is not ast.Load: raise _unknown('a star here', node)
 
+# %% ../nbs/interpreter.ipynb #5fde3ad5
 def _check_call(m, scope, node, below, level, blocks, loop):
     names = [k.arg for k in node.keywords]
     if len(names) != len(set(names)) or None in names: raise _unknown('these arguments', node)
@@ -1425,7 +1426,7 @@ _OPAQUE = frozenset((_Known, _Module, _Method, _Function, _Lazy))
 
 def _named(v): return v.__class__ is _Exact
 
-# %% ../nbs/interpreter.ipynb #923a008b
+# %% ../nbs/interpreter.ipynb #d2f4bac8
 def _linear(v): # any operand as (terms, rest)
     if v.__class__ is _Symbolic: return v.terms, v.rest
     if v.__class__ not in _EXACT or _bits(Fraction(v)) > 1_000: raise Unsupported('this with symbols')
@@ -1454,6 +1455,7 @@ def _symbols(m, args, kw):
     m.hold(1_000 * len(made))
     return made[0] if len(made) == 1 else tuple(made)
 
+# %% ../nbs/interpreter.ipynb #e6988a64
 @_offer('Symbol', 1, 1, '', _SYMPY)
 def _symbol(m, args, kw):
     made = _symbols(m, args, kw)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mtd import programs, sandbox
+from mtd import equations, programs, sandbox
 from mtd.core import Outcome, parse_number, same_answer
 from mtd.programs import STATUSES, close_workers, run_all, run_each, run_program, unfence
 from mtd.sandbox import NEEDED, layers
@@ -350,7 +350,7 @@ else:
 def test_nothing_is_left_behind():
     folders = set(Path(tempfile.gettempdir()).glob('mtd-worker-*'))
     run_all(['while True: pass', 'class A: pass\nwhile True: pass', 'class A: pass\nans = 1'], timeout=0.2)
-    workers = [w.process.pid for w in sandbox._workers]
+    workers = [w.process.pid for w in sandbox._workers if w is not equations._solver] # which stays for the next system
     close_workers()
     assert workers and not [pid for group in workers for pid in running(group)] and set(Path(tempfile.gettempdir()).glob('mtd-worker-*')) <= folders
 
@@ -358,12 +358,13 @@ def test_import_is_light():
     code = 'import sys, mtd.programs; print([m for m in ("numpy", "sympy", "torch") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == '[]'
 
+@pytest.mark.fuzz
 def test_mutilated_programs():
     "Whatever a model leaves out, doubles or garbles, there is a verdict, and it is the same twice."
     dice, texts = random.Random(0), [*ANSWERS, *REFUSED]
     pieces = ['\n', ' ', '(', ')', ':', '"', "\'", '=', '```', '\\', '#', 'ans', 'print(', '0', '\t', '\x00', 'é', '🍎', 'return ', 'f"{', '**', 'lambda:']
     broken = []
-    for _ in range(1500):
+    for _ in range(int(os.environ.get('MTD_FUZZ', 2000))):
         text = dice.choice(texts)[:300]
         for _ in range(dice.randint(1, 4)):
             i = dice.randint(0, len(text))
