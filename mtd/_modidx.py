@@ -339,6 +339,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mtd.interpreter._delete': ('interpreter.html#_delete', 'mtd/interpreter.py'),
                                  'mtd.interpreter._dict': ('interpreter.html#_dict', 'mtd/interpreter.py'),
                                  'mtd.interpreter._divmod': ('interpreter.html#_divmod', 'mtd/interpreter.py'),
+                                 'mtd.interpreter._drained': ('interpreter.html#_drained', 'mtd/interpreter.py'),
                                  'mtd.interpreter._elements': ('interpreter.html#_elements', 'mtd/interpreter.py'),
                                  'mtd.interpreter._ending': ('interpreter.html#_ending', 'mtd/interpreter.py'),
                                  'mtd.interpreter._enumerate': ('interpreter.html#_enumerate', 'mtd/interpreter.py'),

@@ -193,7 +193,7 @@ def _keys(m, items): # the same for all that is put into a set or a dict at once
     if not set(map(type, items)) <= {str, float, bool}:
         for k in items: _key(m, items, k)
 
-# %% ../nbs/interpreter.ipynb #3486e375
+# %% ../nbs/interpreter.ipynb #0c0dbcea
 def _iterate(m, value): # what `for` runs over
     kind = value.__class__
     if kind is _Lazy: return value.source
@@ -213,6 +213,18 @@ def _listed(m, value): # a new list of all elements
     for v in source: m.hold(48); items.append(v)
     return items
 
+def _drained(m, value): # the same for what Python looks at one by one: it may have failed before the next one does
+    if value.__class__ is not _Lazy: return _listed(m, value)
+    items = []
+    try:
+        for v in value.source: m.hold(48); items.append(v)
+    except _ENDS: raise
+    except Exception:
+        if not set(map(type, items)) <= _REAL: raise Unsupported('elements that fail half-way') from None
+        raise
+    return items
+
+# %% ../nbs/interpreter.ipynb #bddab2b6
 def _lazy(m, source, *within): # an iterator over a native one; `within`: what that one draws from
     depth = 1 + max([v.depth for v in within if v.__class__ is _Lazy], default=0)
     if depth > _WITHIN: raise Unsupported('iterators nested this deeply')
@@ -1018,7 +1030,7 @@ def _native(native, largest=None): # a function of Python's; `largest`: the bits
         return _made(m, v)
     return call
 
-# %% ../nbs/interpreter.ipynb #55c4ced3
+# %% ../nbs/interpreter.ipynb #75510c2c
 @_offer('print', 0, 1_000, 'sep end flush')
 def _print(m, args, kw):
     sep, end = kw.get('sep', ' '), kw.get('end', '\n')
@@ -1037,7 +1049,7 @@ def _write(m, text):
 @_offer('sum', 1, 2)
 def _sum(m, args, kw):
     total = args[1] if len(args) > 1 else 0
-    items = args[0] if args[0].__class__ in (list, tuple) else _listed(m, args[0])
+    items = args[0] if args[0].__class__ in (list, tuple) else _drained(m, args[0])
     m.pay(len(items) >> 3)
     kinds = {total.__class__, *map(type, items)}
     if kinds <= {int, float, bool} and -_SMALL < total < _SMALL and all(-_SMALL < v < _SMALL for v in items): return sum(items, total)
@@ -1062,14 +1074,20 @@ def _sort(m, items, kw, place=None): # a sorted copy of a list that nobody else 
 
 _offer('sorted', 1, 1, 'key reverse')(lambda m, args, kw: _sort(m, _ordered(m, args[0], kw.get('key')), kw))
 
-# %% ../nbs/interpreter.ipynb #d65cc6ba
+# %% ../nbs/interpreter.ipynb #96d7924b
 def _extreme(native): # min and max
     def call(m, args, kw):
         key, several = kw.get('key'), len(args) > 1
         if several and 'default' in kw: raise Unsupported(f'{native.__name__} called like this')
-        items, keys = (args if several else _ordered(m, args[0], None)) if key is None else [], []
-        for v in () if key is None else args if several else _iterate(m, args[0]): # which a key may change on the way
-            items.append(v); keys.append(_call(m, key, [v], {})); m.hold(48)
+        every = args if several else _drained(m, args[0]) if key is None and args[0].__class__ is _Lazy else _ordered(m, args[0], None) if key is None else _iterate(m, args[0])
+        items, keys = every if key is None else [], []
+        try:
+            for v in () if key is None else every: # which a key may change on the way
+                items.append(v); keys.append(_call(m, key, [v], {})); m.hold(48)
+        except _ENDS: raise
+        except Exception:
+            if len(keys) > 1: raise Unsupported('a choice that fails half-way') from None # perhaps they could not be compared
+            raise
         keys = keys or items
         if not items: return kw['default'] if 'default' in kw else native(())
         _weigh(m, keys)
@@ -1152,7 +1170,7 @@ _offer('any', 1, 1)(lambda m, args, kw: any(_every(m, args[0])))
 _offer('all', 1, 1)(lambda m, args, kw: all(_every(m, args[0])))
 _offer('repr', 1, 1)(lambda m, args, kw: _text(m, args[0], 'r'))
 
-# %% ../nbs/interpreter.ipynb #0df6c397
+# %% ../nbs/interpreter.ipynb #62a997da
 def _type(name, kind, call, most=1, table=_BUILTINS, **members): # a type, which makes values when it is called
     def checked(m, args, kw):
         if len(args) > most or kw: raise Unsupported(f'{name} called like this')
@@ -1161,7 +1179,7 @@ def _type(name, kind, call, most=1, table=_BUILTINS, **members): # a type, which
     return table[name]
 
 def _make_set(m, args, kw):
-    items = args[0] if args and args[0].__class__ in (set, dict) else _listed(m, args[0]) if args else []
+    items = args[0] if args and args[0].__class__ in (set, dict) else _drained(m, args[0]) if args else []
     _keys(m, items)
     _room(m, 72 * len(items))
     return _made(m, set(items))
@@ -1174,7 +1192,7 @@ def _make_dict(m, args, kw):
 def _update(m, args, kw):
     owner, other = args
     if other.__class__ is not dict:
-        other = _listed(m, other)
+        other = _drained(m, other)
         if any(p.__class__ not in (tuple, list) or len(p) != 2 for p in other): raise Unsupported('a dict of no pairs')
         _keys(m, [p[0] for p in other])
     else: _keys(m, other)
@@ -1345,7 +1363,7 @@ _METHODS[datetime]['date'] = _native(datetime.date)
 for _kind, _fields in {Fraction: 'numerator denominator', date: 'year month day', datetime: 'year month day hour minute second',
                        timedelta: 'days seconds'}.items(): _FIELDS[_kind] = {name: getattr(_kind, name) for name in _fields.split()}
 
-# %% ../nbs/interpreter.ipynb #0c0dc064
+# %% ../nbs/interpreter.ipynb #9333cdc7
 _fewer = lambda n, k: max(0, min(k, n - k))
 _LARGE = { # how many bits the result has at most
     'factorial': lambda n=0, *_: max(n, 0) * n.bit_length(), 'comb': lambda n=0, k=0, *_: _fewer(n, k) * n.bit_length(),
@@ -1364,7 +1382,7 @@ def _isclose(m, args, kw):
 @_offer('prod', 1, 1, '', _MATH)
 def _prod(m, args, kw):
     total = 1
-    for v in _listed(m, args[0]): m.pay(1); total = _operate(m, ast.Mult, total, v)
+    for v in _drained(m, args[0]): m.pay(1); total = _operate(m, ast.Mult, total, v)
     return total
 
 # %% ../nbs/interpreter.ipynb #57721364

@@ -13,9 +13,12 @@ from mtd.interpreter import Failed, Fuel, Ran, Stopped, Unsupported, interpret
 
 REFERENCE = r'''
 import ast, contextlib, io, json, re, sys, types
-def settled(v): # texts in a set are in another order in each process
-    if isinstance(v, (list, tuple)): return type(v)(map(settled, v))
-    if isinstance(v, dict): return {k: settled(x) for k, x in v.items()}
+def settled(v, left=None): # texts in a set are in another order in each process; what is large is not looked into, since lists may share lists
+    left = left or [10_000]
+    left[0] -= 1
+    if left[0] < 1: raise RecursionError
+    if isinstance(v, (list, tuple)): return type(v)(settled(x, left) for x in v)
+    if isinstance(v, dict): return {k: settled(x, left) for k, x in v.items()}
     return sorted(map(repr, v)) if isinstance(v, set) and any(isinstance(x, (str, tuple)) or x is None for x in v) else v
 def shown(v):
     if isinstance(v, (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type, BaseException)): return None
