@@ -1288,7 +1288,7 @@ def _format_method(m, args, kw): # `'{} {x:.2f}'.format(…)`: numbers and texts
         yield spec[end:]
     return _glue(m, parts())
 
-# %% ../nbs/interpreter.ipynb #f6043fcb
+# %% ../nbs/interpreter.ipynb #f3a76177
 def _append(m, args, kw):
     m.hold(48)
     args[0].append(args[1])
@@ -1310,7 +1310,7 @@ def _pop(m, args, kw):
 
 def _searched(native): # a method of a list that compares its elements
     def call(m, args, kw):
-        for a in args: _weigh(m, a)
+        _weigh(m, args[0]); _weigh(m, args[1], show=True) # which the message shows where it is not found
         return native(*args)
     return _takes(1, 1, call)
 
