@@ -77,12 +77,11 @@ def differs(text, mine, theirs): # None where they agree
     detail = f'{kind}: {message} (line {line})' if message else f'{kind} (line {line})'
     return None if mine[1:] == [kind, detail] else (text, mine, theirs)
 
-def disagreements(cpython, texts, optional=False): # where ours ran to an end, it must be CPython's; `optional`: it may also not know
+def disagreements(cpython, texts): # where ours does not end as CPython does
     wrong = []
     for text in texts:
         mine = ours(text)
-        if mine[0] in ('unsupported', 'stopped'):
-            if not optional: wrong.append((text, mine))
+        if mine[0] in ('unsupported', 'stopped'): wrong.append((text, mine))
         elif bad := differs(text, mine, cpython.run(text)): wrong.append(bad)
     return wrong
 
@@ -229,8 +228,6 @@ a = sqrt(9) + floor(2.5) + pi * 0 + gcd(4, 6)
 from fractions import Fraction
 a = Fraction(1, 3) + Fraction(1, 6); b = Fraction('0.75'); c = a * 3; d = float(a); e = a.numerator; f = Fraction(1, 2) ** 2; g = Fraction(7, 2) // 1; h = Fraction(3, 4) > 0.5; i = round(Fraction(7, 3), 2); j = int(Fraction(7, 2)); k = Fraction(0.5); l = Fraction(1, 3).limit_denominator(10); m = str(Fraction(3, 4)); n = 2 * Fraction(1, 2); o = Fraction(1, 2) == 0.5; p = sum([Fraction(1, 2), Fraction(1, 3)]); q = abs(Fraction(-1, 2)); r = Fraction(1, 2) + 0.5; s = -Fraction(1, 2)
 ---
-a = Decimal('0.1') + Decimal('0.2'); b = Decimal('1') / Decimal('3'); c = Decimal('2.675').quantize(Decimal('0.01'), rounding=ROUND_HALF_UP); d = float(a); e = int(Decimal('3.7')); f = Decimal(5) * 2; g = round(Decimal('2.345'), 2); h = str(a); i = Decimal('1.10') == Decimal('1.1'); j = f'{a:.2f}'; k = Decimal(0.1); l = abs(Decimal('-2')); m = Decimal(2).sqrt(); n = max(Decimal(1), Decimal(2)); o = Decimal('7') // 2; p = Decimal('7') % 2; q = Decimal(2) ** 3; r = sum([Decimal('0.1')] * 3); s = Decimal('5').to_integral_value()
----
 import datetime
 from datetime import date, timedelta
 a = date(2024, 2, 28) + timedelta(days=2)
@@ -254,16 +251,6 @@ w = a.isoweekday()
 x = e - datetime.datetime(2024, 1, 1)
 y = a == date(2024, 3, 1)
 ---
-a = statistics.mean([1, 2, 3, 4]); b = statistics.median([1, 3, 2]); c = statistics.mode([1, 1, 2]); d = statistics.stdev([1, 2, 3]); e = statistics.mean([1.5, 2.5]); f = statistics.pstdev([1, 2, 3, 4]); g = statistics.variance([2, 4, 6]); h = statistics.median([1, 2, 3, 4])
----
-a = list(combinations([1, 2, 3], 2)); b = len(list(permutations(range(4)))); c = list(product([0, 1], repeat=2)); d = list(accumulate([1, 2, 3])); e = list(chain([1], (2, 3))); f = list(itertools.islice(itertools.count(5), 3)); g = list(zip(itertools.cycle('ab'), range(3))); h = list(itertools.takewhile(lambda x: x < 3, range(9))); i = list(itertools.repeat(1, 2)); j = list(itertools.dropwhile(lambda x: x < 3, range(5))); k = list(chain.from_iterable([[1], [2]])); l = list(itertools.zip_longest([1], [2, 3], fillvalue=0)); m = list(itertools.starmap(pow, [(2, 3)])); n = list(accumulate([1, 2, 3], lambda a, b: a * b)); o = list(itertools.pairwise('abc')); p = sum(1 for c in product(range(6), range(6)) if sum(c) == 7)
----
-c = Counter('banana'); a = c['a']; b = c['z']; m = c.most_common(1); d = defaultdict(int); d['x'] += 2; e = defaultdict(list); e['k'].append(1); q = deque([1, 2]); q.append(3); q.appendleft(0); p = q.popleft(); r = q[0]; n = len(q); o = OrderedDict(); o['b'] = 1; o['a'] = 2; s = list(o.items()); t = sum(c.values()); u = c + Counter('ab'); v = sorted(c.elements()); q.rotate(1); w = list(q); x = dict(c); f = defaultdict(lambda: 7); y = f['q']
----
-a = reduce(lambda x, y: x * y, [1, 2, 3, 4]); b = reduce(operator.add, [1, 2], 10)
----
-time.sleep(2); x = 1
----
 if __name__ == '__main__': x = 'main'
 ---
 def main():
@@ -271,6 +258,7 @@ def main():
     return
 print(main())
 ---
+def f(x, y=1, z=0): return x, y, z
 v: int = 5; w: str; r = f(1, z=2)
 ---
 x = [[0] * 3 for _ in range(2)]; x[1][2] = 5; x[0][0] += 4; d = {'a': {'b': 1}}; d['a']['b'] += 1; d['c'] = d['a']; t = (1, [2]); t[1].append(3)
@@ -394,8 +382,9 @@ def f():
     b = a + 1
 f(); c = a + b
 ---
+import math as m
 from math import sqrt as root, floor
-x = m.sqrt(4) + root(9) + floor(1.5) + len(list(it.combinations('abc', 2)))
+x = m.sqrt(4) + root(9) + floor(1.5)
 ---
 g = (v for v in [1, 2, 3]); a = next(g); b = list(g); c = next(g, None); z = zip([1, 2], [3, 4]); d = next(z); e = list(z); m = map(lambda x: x + 1, [1]); f = list(m), list(m); r = reversed('abc'); h = ''.join(r); en = enumerate(['x']); i = next(en)
 ---
@@ -423,23 +412,6 @@ try: None + 1
 except TypeError as e: y = str(e)
 try: int(None)
 except TypeError as e: z = str(e)
----
-try: int('x')
-except ValueError as e: m = str(e)
-try: [].pop()
-except IndexError as e: n = str(e)
-try: {}['a']
-except KeyError as e: o = str(e), repr(e), e.args
-try: 'a' + 1
-except TypeError as e: p = str(e)
-try: [1, 2].index(3)
-except ValueError as e: q = str(e)
-try: undefined
-except NameError as e: s = str(e)
-try: raise ValueError(1, [2, 'x'])
-except ValueError as e: v = str(e), e.args
-try: None + 1
-except TypeError as e: y = str(e)
 ---
 x = [0, 1, 2, 3]
 def f(v): x.clear(); return v
@@ -967,7 +939,9 @@ class Grammar:
             start += s[4:].replace('\n    ', '\n') if self.rng.random() < .2 else f"try:\n{s}except Exception as err: print('!', err)\n"
         return start
 
-def test_same_as_cpython(cpython): assert not disagreements(cpython, SAME + FAILING)
+def test_same_as_cpython(cpython):
+    assert {ours(text)[0] for text in SAME} == {'ran'} and {ours(text)[0] for text in FAILING} == {'failed'}
+    assert not disagreements(cpython, SAME + FAILING)
 
 @pytest.mark.parametrize('text', UNKNOWN)
 def test_left_to_the_second_tier(text): # what this interpreter does not know, it says before it could be wrong
