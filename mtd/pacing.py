@@ -50,7 +50,7 @@ def retry_after(
     said = headers.get('retry-after-ms', '')
     return float(said) / 1000 if re.fullmatch(r'\d+(\.\d+)?', said) else seconds_of(headers.get('retry-after'))
 
-# %% ../nbs/pacing.ipynb #f9eb5f55
+# %% ../nbs/pacing.ipynb #7d383c2c
 class Pacer:
     "The state of one run's pace: what is on the way, when the next may go, how often it failed."
     def __init__(self,
@@ -63,36 +63,42 @@ class Pacer:
         self.not_before = 0.0 # of the clock; nothing is sent earlier
         self.room = {} # `requests` and `tokens` -> [left in the server's window, when it is full again]
         self.halved = -1.0 # when the window was halved last
-        self.answers, self.spent_retries, self.in_a_row, self.failing_since = 0, 0, 0, None
+        self.answers, self.spent_retries = 0, 0
+        self.in_a_row, self.failing_since = 0, None # failures since the last answer
+        self.wave = 0 # how many were on the way at the first of them
         self.last = 'nothing was said' # the last failure's reason
         self.stopped = '' # why nothing more is sent
 
-    def wait(self,
-        tokens: int = 0, # what the next request asks for
-    ) -> float: # seconds; infinite while the window is full
-        "How long until the next request may be sent."
-        if self.in_flight >= int(self.window): return float('inf')
-        until = self.not_before
-        for what, need in (('requests', 1), ('tokens', tokens)):
-            left, full_again = self.room.get(what, (need, 0.0))
-            if left < need: until = max(until, full_again)
-        return max(0.0, until - self.clock())
+# %% ../nbs/pacing.ipynb #0d191ac5
+def _wait(self,
+    tokens: int = 0, # what the next request asks for
+) -> float: # seconds; infinite while the window is full
+    "How long until the next request may be sent."
+    if self.in_flight >= int(self.window): return float('inf')
+    until = self.not_before
+    for what, need in (('requests', 1), ('tokens', tokens)):
+        left, full_again = self.room.get(what, (need, 0.0))
+        if left < need: until = max(until, full_again)
+    return max(0.0, until - self.clock())
 
-    def sent(self, tokens: int = 0):
-        "A request goes out."
-        self.in_flight += 1
-        now, p = self.clock(), self.pace
-        gap = max(60 / p.requests_per_minute if p.requests_per_minute else 0.0,
-                  60 * tokens / p.tokens_per_minute if p.tokens_per_minute else 0.0)
-        self.not_before = max(self.not_before, now) + gap if gap else self.not_before
-        for what, need in (('requests', 1), ('tokens', tokens)):
-            if what in self.room: self.room[what][0] -= need
+def _sent(self, tokens: int = 0):
+    "A request goes out."
+    self.in_flight += 1
+    now, p = self.clock(), self.pace
+    gap = max(60 / p.requests_per_minute if p.requests_per_minute else 0.0,
+              60 * tokens / p.tokens_per_minute if p.tokens_per_minute else 0.0)
+    self.not_before = max(self.not_before, now) + gap if gap else self.not_before
+    for what, need in (('requests', 1), ('tokens', tokens)):
+        if what in self.room: self.room[what][0] -= need
 
-# %% ../nbs/pacing.ipynb #28efac9c
+Pacer.wait, Pacer.sent = _wait, _sent
+
+# %% ../nbs/pacing.ipynb #fc1d1282
 def _heard(self, headers):
     "Keep what the rate-limit headers say, less what is on the way already."
     for what in ('requests', 'tokens'):
-        left, again = headers.get(f'x-ratelimit-remaining-{what}', ''), seconds_of(headers.get(f'x-ratelimit-reset-{what}'))
+        left = headers.get(f'x-ratelimit-remaining-{what}', '')
+        again = seconds_of(headers.get(f'x-ratelimit-reset-{what}'))
         if left.isdigit() and again is not None:
             self.room[what] = [int(left) - (self.in_flight if what == 'requests' else 0), self.clock() + again]
 
@@ -137,7 +143,7 @@ def _failed(self,
 
 Pacer.failed = _failed
 
-# %% ../nbs/pacing.ipynb #4e248000
+# %% ../nbs/pacing.ipynb #b379e8db
 def _too_fast(self, now, asked, attempt, sent_at):
     self._halve(sent_at)
     if self.failing_since is None: self.failing_since = now
@@ -151,13 +157,15 @@ def _too_fast(self, now, asked, attempt, sent_at):
 
 def _count(self, now):
     "One more failure in a row; stop, or leave the endpoint alone for a while."
+    if not self.in_a_row: self.wave = self.in_flight
     self.in_a_row += 1
     if self.failing_since is None: self.failing_since = now
-    if self.in_a_row < self.pace.give_up_after + (self.in_flight if self.answers else 0): return
+    if self.in_a_row < self.pace.give_up_after + (self.wave if self.answers else 0): return
     if not self.answers or now - self.failing_since >= self.pace.patience:
         self.stopped = f'{self.in_a_row} requests in a row failed'
         return
     self.window, self.growing = 1.0, False
-    self.not_before = max(self.not_before, now + min(30.0, 0.5 * 2 ** min(self.in_a_row - self.pace.give_up_after, 6)))
+    doublings = min(self.in_a_row - self.pace.give_up_after - self.wave, 6)
+    self.not_before = max(self.not_before, now + min(30.0, 0.5 * 2 ** doublings))
 
 Pacer._too_fast, Pacer._count = _too_fast, _count
