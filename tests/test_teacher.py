@@ -9,8 +9,7 @@ import pytest
 from mtd.core import Problem, find_file
 from mtd.lab import lab_stories
 from mtd.lab_teacher import LabTeacher
-from mtd.teacher import (Request, Store, TeacherError, annotations, ask_lab, complete, endpoint_identity, estimate_cost, load_prices, make_requests,
-                         recorded, usage_cost)
+from mtd.teacher import (Request, Store, TeacherError, annotations, ask_lab, complete, endpoint_identity, make_requests, recorded)
 
 PROBLEMS = [s.problem for s in lab_stories('train', 20)]
 REQUESTS = make_requests(PROBLEMS, ('cot', 'pot', 'eot'), 'lab-teacher-1', shots=2)
@@ -246,26 +245,6 @@ def test_a_killed_run_loses_only_what_was_on_the_way(tmp_path):
 def test_killed_at_twenty_moments(tmp_path):
     with LabTeacher(delay=0.01) as teacher:
         for k in range(20): kill_and_resume(teacher, tmp_path/f's{k}', after=2 + 6 * k)
-
-
-def test_price_by_usage_each_answer_once(store, scripted):
-    server = scripted(lambda n, body: says('The answer is 1.'))
-    a = complete(asks(4, 'gpt-4o-mini') * 2, store, server.url, KEY, progress=False)
-    cost = usage_cost(a)
-    assert (cost.completions, cost.prompt_tokens, cost.completion_tokens) == (4, 40, 20) and cost.dollars == round((40 * 0.15 + 20 * 0.60) / 1e6, 6)
-    dated = usage_cost([replace(c, model='gpt-4o-mini-2024-07-18') for c in a])
-    assert dated.dollars == cost.dollars
-    unknown = usage_cost([replace(c, model='own') for c in a])
-    assert unknown.dollars is None and 'tokens only: own' in unknown.note and unknown.prompt_tokens == 40
-    assert usage_cost([]).dollars == 0
-    before = estimate_cost(asks(6, 'gpt-4o-mini'), store=store, endpoint=endpoint_identity(server.url))
-    assert before.completions == 2 and before.dollars > 0, 'what is in the store is not paid again'
-
-
-def test_price_table_is_dated_and_complete():
-    prices = load_prices()
-    assert prices['read_on'] >= '2026' and prices['models']['lab-teacher-1'] == [0, 0]
-    assert all(len(p) == 2 and 0 <= p[0] <= p[1] for p in prices['models'].values())
 
 
 def test_recorded_are_joined_by_question_and_everything_is_counted(tmp_path):
