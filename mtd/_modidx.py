@@ -883,6 +883,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mtd.verification._Ray.close': ('verification.html#_ray.close', 'mtd/verification.py'),
                                   'mtd.verification._Ray.result': ('verification.html#_ray.result', 'mtd/verification.py'),
                                   'mtd.verification._Ray.submit': ('verification.html#_ray.submit', 'mtd/verification.py'),
+                                  'mtd.verification._alone': ('verification.html#_alone', 'mtd/verification.py'),
                                   'mtd.verification._chunks': ('verification.html#_chunks', 'mtd/verification.py'),
                                   'mtd.verification._cores': ('verification.html#_cores', 'mtd/verification.py'),
                                   'mtd.verification._digest': ('verification.html#_digest', 'mtd/verification.py'),

@@ -80,19 +80,23 @@ def _in_order(chunks, backend):
         while pending: yield from finished()
     finally: backend.close([handle for _, _, handle in pending])
 
-# %% ../nbs/verification.ipynb #3df9810a
+# %% ../nbs/verification.ipynb #621d6729
 _CRASHED = ('crashed', None, 'the process that executed it ended, twice', False, 'crashed', '')
 _MOST_CRASHED = 10 # in a row
 
-def _settled(jobs: list, attempt) -> list: # a verdict each; `attempt(jobs)` is None where the process ended
-    if (verdicts := attempt(jobs)) is not None: return verdicts
-    found = []
-    for job in jobs:
-        found += attempt([job]) or attempt([job]) or [_CRASHED]
-        if found[-_MOST_CRASHED:] == [_CRASHED] * _MOST_CRASHED:
-            raise RuntimeError(f'{_MOST_CRASHED} completions in a row ended their process, the last begins {job[1][:80]!r}; '
-                               'is there enough memory? Give fewer workers, or find out with backend="here"')
+def _settled(jobs: list, attempt, crashed: list) -> list: # a verdict each; `attempt(jobs)` is None where the process ended
+    found = attempt(jobs)
+    if found is not None: crashed.clear()
+    else: found = [verdict for job in jobs for verdict in _alone(job, attempt, crashed)]
     return found
+
+def _alone(job, attempt, crashed: list) -> list: # `crashed` holds those since the last verdict
+    verdict = attempt([job]) or attempt([job])
+    if verdict: crashed.clear()
+    else: crashed.append(job)
+    if len(crashed) < _MOST_CRASHED: return verdict or [_CRASHED]
+    raise RuntimeError(f'{_MOST_CRASHED} completions in a row ended their process, the last begins {job[1][:80]!r}; '
+                       'is there enough memory? Give fewer workers, or find out with backend="here"')
 
 # %% ../nbs/verification.ipynb #5128a7ff
 def _packaged(name: str): return getattr(import_module('mtd.verification'), name)
@@ -137,12 +141,12 @@ class _PoolProcess:
         self.process.join(5)
         self.process.kill(); self.process.join()
 
-# %% ../nbs/verification.ipynb #5353283c
+# %% ../nbs/verification.ipynb #479670d1
 class _Processes:
     def __init__(self, options, workers, address):
-        self.options, self.ahead, self.closed, self.all = options, 4 * workers, False, set()
+        self.options, self.ahead, self.closed, self.all, self.crashed = options, 4 * workers, False, set(), []
         self.own, self.threads = threading.local(), ThreadPoolExecutor(workers, 'mtd-verification')
-    def submit(self, jobs): return self.threads.submit(_settled, jobs, self.attempt)
+    def submit(self, jobs): return self.threads.submit(_settled, jobs, self.attempt, self.crashed)
     def result(self, future, jobs):
         while True: # in short waits, so that an interrupt is heard on every system
             try: return future.result(0.5)
@@ -154,6 +158,7 @@ class _Processes:
         if not (pool := getattr(self.own, 'process', None)):
             pool = self.own.process = _PoolProcess()
             self.all.add(pool)
+            if self.closed: pool.close() # `close` may have come before it was known
         pool.send((jobs, self.options))
         if (reply := pool.receive()) is None:
             self.own.process = None
@@ -169,11 +174,11 @@ class _Processes:
         for pool in list(self.all): pool.close()
         self.threads.shutdown()
 
-# %% ../nbs/verification.ipynb #62c717db
+# %% ../nbs/verification.ipynb #8e666a3a
 class _Ray:
     def __init__(self, options, workers, address):
         import ray
-        self.ray, self.own = ray, not ray.is_initialized()
+        self.ray, self.own, self.crashed = ray, not ray.is_initialized(), []
         if self.own and address: ray.init(address=address, log_to_driver=False, logging_level='warning')
         elif self.own:
             os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
@@ -190,7 +195,7 @@ class _Ray:
                 raise RuntimeError(f'a chunk that begins with {jobs[0][1][:80]!r} could not be verified on the cluster: {e.cause or e}') from e
             except (self.ray.exceptions.WorkerCrashedError, self.ray.exceptions.NodeDiedError, self.ray.exceptions.OutOfMemoryError,
                     self.ray.exceptions.ObjectLostError): return None
-        return _settled(jobs, attempt)
+        return _settled(jobs, attempt, self.crashed)
     def close(self, pending):
         for handle in pending: self.ray.cancel(handle, force=True)
         if self.own: self.ray.shutdown()
