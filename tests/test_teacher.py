@@ -8,7 +8,7 @@ import pytest
 
 from mtd.core import Problem, find_file
 from mtd.lab import lab_stories
-from mtd.lab_teacher import LabTeacher
+from mtd.lab_server import LabTeacher
 from mtd.teacher import (Request, Store, TeacherError, annotations, ask_lab, complete, endpoint_identity, estimate_cost, load_prices, make_requests,
                          recorded, usage_cost)
 
