@@ -283,7 +283,7 @@ def _ask(run, problems, base_url, api_key, model, source, endpoint=None):
     return replace(answers, failures=[f | {'again': not f['reason'].startswith(final)} for f in answers.failures])
 
 def _from_lab_teacher(run, problems):
-    from mtd.lab_teacher import LabTeacher
+    from mtd.lab_server import LabTeacher
     with LabTeacher(run.settings.slip_rate, run.settings.seed) as teacher:
         return _ask(run, problems, teacher.base_url, 'none', teacher.model, 'lab_teacher', teacher.endpoint)
 

@@ -456,7 +456,7 @@ def ask_lab(
     **how, # `concurrency`, `progress`, … of `complete`
 ) -> Answers: # in the order of `requests`
     "Ask the embedded lab teacher, in a process of its own, for what the store lacks."
-    from mtd.lab_teacher import LabTeacher, lab_endpoint
+    from mtd.lab_server import LabTeacher, lab_endpoint
     requests, endpoint = list(requests), lab_endpoint(slip_rate, seed)
     keys = [r.key(endpoint) for r in requests]
     if store.has(keys) == set(keys): return _answers(requests, keys, store.get(keys), {}, 'lab_teacher')
