@@ -143,7 +143,7 @@ def _failed(self,
 
 Pacer.failed = _failed
 
-# %% ../nbs/pacing.ipynb #b379e8db
+# %% ../nbs/pacing.ipynb #fd30588f
 def _too_fast(self, now, asked, attempt, sent_at):
     self._halve(sent_at)
     if self.failing_since is None: self.failing_since = now
@@ -166,6 +166,6 @@ def _count(self, now):
         return
     self.window, self.growing = 1.0, False
     doublings = min(self.in_a_row - self.pace.give_up_after - self.wave, 6)
-    self.not_before = max(self.not_before, now + min(30.0, 0.5 * 2 ** doublings))
+    self.not_before = max(self.not_before, now + min(30.0, self.pace.patience / 4, 0.5 * 2 ** doublings))
 
 Pacer._too_fast, Pacer._count = _too_fast, _count

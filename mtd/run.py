@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'SOURCES', 'LICENCES', 'Stage', 'Run', 'recipe', 'make_problems', 'file_name', 'read_problems',
-           'make_completions', 'make_thoughts', 'make_examples', 'make_student', 'make_baseline', 'make_predictions',
-           'make_baseline_predictions', 'read_outcomes', 'make_scores', 'report_data', 'make_report', 'pipeline',
-           'run_notebooks']
+           'make_completions', 'requests_of', 'price', 'make_thoughts', 'make_examples', 'make_student',
+           'make_baseline', 'make_predictions', 'make_baseline_predictions', 'read_outcomes', 'make_scores',
+           'report_data', 'make_report', 'pipeline', 'run_notebooks']
 
 # %% ../nbs/run.ipynb #ad76d348
 import ast, hashlib, json, os, platform, random, re, shutil, sys, time
@@ -247,19 +247,18 @@ def read_problems(
     file = f'{name}.jsonl' if name in ('train', 'dev') else f'test/{file_name(name)}.jsonl'
     return [Problem.from_dict(r) for r in run.read('problems', file)]
 
-# %% ../nbs/run.ipynb #7d3c273b
+# %% ../nbs/run.ipynb #9c5d8eb3
 def _teaching_files(run):
-    "Recorded completions, demonstrations and prices."
+    "Recorded completions and demonstrations."
     from mtd.prompting import THOUGHTS
     s = run.settings
     recorded = [p for item in s.recorded if 'recorded' in s.sources for p in [Path(s.data)/item.partition(':')[2]] if s.data and p.is_file()]
-    return recorded + [find_file(THOUGHTS[t].demonstrations) for t in s.thoughts] + [find_file('data/prices.json')]
+    return recorded + [find_file(THOUGHTS[t].demonstrations) for t in s.thoughts]
 
-@_stage('problems', 'thoughts sources endpoint teacher_model recorded shots samples temperature top_p max_tokens slip_rate seed',
-        'teacher annotations lab_teacher prompting', 'openai', _teaching_files)
+@_stage('problems', 'thoughts sources endpoint teacher_model recorded shots samples temperature top_p max_tokens stop system teacher_seed teacher_extra slip_rate',
+        'teacher batch annotations lab_teacher prompting', 'openai', _teaching_files)
 def make_completions(run, folder):
-    "completions.jsonl, failures.jsonl and cost.json."
-    from mtd.teacher import usage_cost
+    "completions.jsonl, failures.jsonl and bought.jsonl (all that was paid for, with its usage)."
     s, problems = run.settings, read_problems(run, 'train') + read_problems(run, 'dev')
     answers = {name: SOURCES[name](run, problems) for name in s.sources}
     completions, failures = [c for a in answers.values() for c in a.completions], [f | {'source': k} for k, a in answers.items() for f in a.failures]
@@ -268,29 +267,67 @@ def make_completions(run, folder):
                               'what was bought is kept: run again, and only these are asked')
     write_jsonl(folder/'completions.jsonl', [c.__dict__ for c in completions])
     write_jsonl(folder/'failures.jsonl', failures)
-    write_atomic(folder/'cost.json', json.dumps(usage_cost(completions).__dict__, indent=1) + '\n')
+    write_jsonl(folder/'bought.jsonl', [b for a in answers.values() for b in a.bought])
 
-# %% ../nbs/run.ipynb #5716e6c5
-def _ask(run, problems, base_url, api_key, model, source, endpoint=None):
-    "Ask an endpoint for every thought of every problem."
-    from filelock import FileLock
-    from mtd.teacher import Store, complete, make_requests
+# %% ../nbs/run.ipynb #d6a6e435
+def requests_of(
+    run: Run, # the run
+    source: str, # `lab_teacher` or `endpoint`
+) -> list: # of `mtd.teacher.Request`
+    "What a run asks one of its sources: every thought of every problem, training and dev."
+    from mtd.lab_teacher import MODEL
+    from mtd.settings import fields_of
+    from mtd.teacher import make_requests
+    s, problems = run.settings, read_problems(run, 'train') + read_problems(run, 'dev')
+    model = dict(lab_teacher=MODEL, endpoint=s.teacher_model)[source]
+    return make_requests(problems, s.thoughts, model, s.shots, s.samples, s.system, temperature=s.temperature, top_p=s.top_p, max_tokens=s.max_tokens,
+                         stop=s.stop, seed=s.teacher_seed, extra=fields_of(s.teacher_extra, 'teacher_extra', 'max_completion_tokens:2000'))
+
+def _identity(run, source): # of the endpoint, as it stands in the store's keys
+    from mtd.lab_server import lab_endpoint
+    from mtd.teacher import endpoint_identity
     s = run.settings
-    requests = make_requests(problems, s.thoughts, model, s.shots, s.samples, temperature=s.temperature, top_p=s.top_p, max_tokens=s.max_tokens, seed=s.seed)
-    with FileLock(run.root/'.completions.lock'): # two runs at once would buy the same answers twice
-        answers = complete(requests, Store(run.root/'completions.sqlite'), base_url, api_key, endpoint=endpoint, concurrency=s.concurrency, source=source)
-    final = ('refused', 'empty answer', 'HTTP 400', 'HTTP 422') # what the teacher would say again
-    return replace(answers, failures=[f | {'again': not f['reason'].startswith(final)} for f in answers.failures])
+    return lab_endpoint(s.slip_rate, s.teacher_seed) if source == 'lab_teacher' else endpoint_identity(s.endpoint)
+
+def _store(run):
+    from mtd.store import Store
+    return Store(run.root/'completions.sqlite')
+
+def price(
+    run: Run, # the run
+) -> str: # Markdown
+    "What the completions of a run would cost, before anything is sent."
+    from mtd.prices import dry_run
+    s, said = run.settings, []
+    with _store(run) as store:
+        for source in s.sources:
+            if source not in ('lab_teacher', 'endpoint'): said.append(f'{source}: nothing is asked')
+            else: said.append(f'{source}:\n\n' + dry_run(requests_of(run, source), store=store, endpoint=_identity(run, source), tokenizer=s.tokenizer))
+    return '\n\n'.join(said)
+
+# %% ../nbs/run.ipynb #68a1b7c7
+def _asking(run): # what the settings say about how to ask
+    from mtd.pacing import Pace
+    s = run.settings
+    pace = Pace(s.concurrency, s.requests_per_minute, s.tokens_per_minute, s.timeout, s.attempts, patience=s.teacher_patience)
+    return dict(pace=pace, budget=s.budget, replay=s.replay)
 
 def _from_lab_teacher(run, problems):
-    from mtd.lab_teacher import LabTeacher
-    with LabTeacher(run.settings.slip_rate, run.settings.seed) as teacher:
-        return _ask(run, problems, teacher.base_url, 'none', teacher.model, 'lab_teacher', teacher.endpoint)
+    from mtd.teacher import ask_lab
+    with _store(run) as store:
+        return ask_lab(requests_of(run, 'lab_teacher'), store, run.settings.slip_rate, run.settings.teacher_seed, **_asking(run))
 
 def _from_endpoint(run, problems):
-    key = os.environ.get('OPENAI_API_KEY', '')
-    if not key: raise ValueError('sources = endpoint needs a key in the environment: export OPENAI_API_KEY (any text for a server without keys)')
-    return _ask(run, problems, run.settings.endpoint, key, run.settings.teacher_model, 'endpoint')
+    from mtd.batch import complete_batch
+    from mtd.prices import estimate_cost
+    from mtd.teacher import complete
+    s, requests, key = run.settings, requests_of(run, 'endpoint'), os.environ.get('OPENAI_API_KEY', '')
+    with _store(run) as store:
+        if not (s.replay or key): raise ValueError('sources = endpoint needs a key in the environment: export OPENAI_API_KEY (any text for a server without keys)')
+        cost = estimate_cost(requests, store=store, endpoint=_identity(run, 'endpoint'), tokenizer=s.tokenizer, batch=s.batch)
+        if cost.completions: print(f'endpoint: at most {cost._repr_markdown_()}', file=sys.stderr)
+        ask = complete_batch if s.batch and not s.replay else complete
+        return ask(requests, store, s.endpoint, key, **_asking(run))
 
 def _from_annotations(run, problems):
     from mtd.teacher import annotations
@@ -310,17 +347,27 @@ def _from_files(run, problems):
 
 SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
 
-# %% ../nbs/run.ipynb #99992e5e
-@_stage('problems completions', 'equality', 'mixing', 'sympy numpy')
+# %% ../nbs/run.ipynb #43cc043e
+def _price_table(run): return [find_file('data/prices.json')]
+
+@_stage('problems completions', 'equality check_steps', 'verification thoughts prices', 'sympy numpy pyarrow', _price_table)
 def make_thoughts(run, folder):
-    "thoughts.jsonl and yields.json."
-    from mtd.mixing import verify, yields
-    from mtd.teacher import Completion
-    problems = read_problems(run, 'train') + read_problems(run, 'dev')
-    rows = verify(problems, [Completion(**r) for r in run.read('completions', 'completions.jsonl')], run.settings.equality)
-    write_jsonl(folder/'thoughts.jsonl', rows)
+    "data/train.parquet and data/dev.parquet with their card, yields.json and cost.json."
+    from collections import Counter
+    from mtd.mixing import yields
+    from mtd.prices import cost_markdown, cost_table
+    from mtd.thoughts import write_thoughts
+    from mtd.verification import deduplicate, verify_each
+    s, splits = run.settings, {name: read_problems(run, name) for name in ('train', 'dev')}
+    problems = [p for split in splits.values() for p in split]
+    rows = list(deduplicate(verify_each({p.id: p.answer for p in problems}, run.read('completions', 'completions.jsonl'), s.equality, s.verify_with,
+                                        s.verify_workers or None, steps=s.check_steps)))
     table = yields(rows, run.read('completions', 'failures.jsonl'))
+    costs = cost_table(run.read('completions', 'bought.jsonl'), Counter(r['thought'] for r in rows if not r['reason']))
+    write_thoughts(folder, rows, problems, {name: {p.id for p in split} for name, split in splits.items()}, table, cost_markdown(costs),
+                   _licences(s), f'mtd thoughts, profile {s.profile}')
     write_atomic(folder/'yields.json', json.dumps(table, indent=1) + '\n')
+    write_atomic(folder/'cost.json', json.dumps(costs, indent=1) + '\n')
 
 def _licences(s):
     "Where the problems and the thoughts come from, and under which licences."
@@ -336,23 +383,25 @@ def _splits(run):
     leaked = {i for ids in run.read('problems', 'summary.json')['leaked'].values() for i in ids}
     return tuple([p for p in read_problems(run, name) if p.id not in leaked] for name in ('train', 'dev'))
 
-# %% ../nbs/run.ipynb #96ae316e
+# %% ../nbs/run.ipynb #60be64bd
 @_stage('problems thoughts', 'paths', 'mixing', 'datasets')
 def make_examples(run, folder):
     "The mix: a `DatasetDict` and its card."
     from mtd.mixing import examples, write_mix
-    rows, (train, dev) = run.read('thoughts', 'thoughts.jsonl'), _splits(run)
+    from mtd.thoughts import read_thoughts
+    rows, (train, dev) = list(read_thoughts(run.artifact('thoughts'))), _splits(run)
     write_mix(folder, examples(train, rows, run.settings.paths), examples(dev, rows, 1), run.read('thoughts', 'yields.json'),
               _licences(run.settings), f'mtd mix, profile {run.settings.profile}')
 
-# %% ../nbs/run.ipynb #318c3582
+# %% ../nbs/run.ipynb #df962e6d
 _TRAINING = 'student_model student_config vocab_size max_length student_seed optimizer learning_rate warmup_steps weight_decay epochs max_steps tokens_per_batch accumulation eval_every patience'
 _TRAINERS = 'torch transformers accelerate tokenizers'
 
 def _train(run, examples, folder):
     from mtd.finetuning import train_student
+    from mtd.settings import fields_of
     s = run.settings
-    sizes = {k.strip(): json.loads(v) for k, _, v in (item.partition(':') for item in s.student_config)}
+    sizes = fields_of(s.student_config, 'student_config', 'hidden_size:256')
     train_student(examples, folder, model=s.student_model, sizes=sizes, vocab_size=s.vocab_size, max_tokens=s.max_length, seed=s.student_seed,
                   optimizer=s.optimizer, learning_rate=s.learning_rate, warmup=s.warmup_steps, weight_decay=s.weight_decay, epochs=s.epochs, max_steps=s.max_steps,
                   tokens_per_batch=s.tokens_per_batch, accumulation=s.accumulation, eval_every=s.eval_every, patience=s.patience)
@@ -460,7 +509,7 @@ def make_scores(run, folder):
                   dev=_scored(outcomes, problems, choice.ties, run.settings.equality))
     write_atomic(folder/'scores.json', json.dumps(scores, indent=1) + '\n')
 
-# %% ../nbs/run.ipynb #5183a453
+# %% ../nbs/run.ipynb #ff8abe2b
 def report_data(
     run: Run, # the run
 ) -> dict: # all that `mtd.results.report_html` shows
@@ -472,7 +521,7 @@ def report_data(
     return dict(settings=run.settings.__dict__ | {'data': ''}, command=_command(run.settings), parameters=made['parameters'],
                 versions={k: v for m in manifests.values() for k, v in m['recipe']['versions'].items()} | {'machine': f'{os.cpu_count()} CPU cores, {_device()}'},
                 seconds={n: m['seconds'] for n, m in manifests.items()}, summary=run.read('problems', 'summary.json'),
-                cost=run.read('completions', 'cost.json'), yields=run.read('thoughts', 'yields.json'), logs=logs,
+                cost=run.read('thoughts', 'cost.json'), yields=run.read('thoughts', 'yields.json'), logs=logs,
                 examples_trained=_examples_trained(run, made), scores=run.read('scores', 'scores.json'), examples=_examples(run))
 
 def _examples_trained(run, made):

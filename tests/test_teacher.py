@@ -8,8 +8,11 @@ import pytest
 
 from mtd.core import Problem, find_file
 from mtd.lab import lab_stories
-from mtd.lab_teacher import LabTeacher
-from mtd.teacher import (Request, Store, TeacherError, annotations, ask_lab, complete, endpoint_identity, make_requests, recorded)
+from mtd.lab_server import LabTeacher
+from mtd.pacing import Pace
+from mtd.prices import usage_cost
+from mtd.store import Store
+from mtd.teacher import (MissingCompletion, Request, TeacherError, annotations, ask_lab, collect, complete, endpoint_identity, make_requests, recorded)
 
 PROBLEMS = [s.problem for s in lab_stories('train', 20)]
 REQUESTS = make_requests(PROBLEMS, ('cot', 'pot', 'eot'), 'lab-teacher-1', shots=2)
@@ -24,6 +27,9 @@ def teacher():
 @pytest.fixture
 def store(tmp_path):
     with Store(tmp_path/'a'/'completions.sqlite') as s: yield s
+
+
+ONCE = Pace(attempts=1)
 
 
 def buy(requests, store, teacher, **how): return complete(requests, store, teacher.base_url, KEY, endpoint=teacher.endpoint, progress=False, **how)
@@ -97,7 +103,7 @@ def test_a_bad_url_or_no_key_is_refused_before_anything_is_asked(store):
 
 def test_completions_come_in_the_order_of_the_requests_and_a_rerun_buys_nothing(store, teacher):
     before = teacher.stats()['completions']
-    answers = buy(REQUESTS + REQUESTS[:5], store, teacher, concurrency=7)
+    answers = buy(REQUESTS + REQUESTS[:5], store, teacher, pace=Pace(7))
     assert [(c.problem_id, c.thought) for c in answers] == [(r.problem_id, r.thought) for r in REQUESTS + REQUESTS[:5]]
     assert teacher.stats()['completions'] - before == len(REQUESTS) == len(store), 'identical requests are asked once'
     assert buy(REQUESTS[::-1], store, teacher).completions == answers.completions[:len(REQUESTS)][::-1]
@@ -115,15 +121,15 @@ def test_the_api_key_is_nowhere_in_the_store_or_in_errors(store, teacher, script
     buy(REQUESTS[:6], store, teacher)
     server = scripted(lambda n, body: (200, json.dumps({'choices': [{'message': {'content': f'your key is {KEY}'}}]}).encode(), {}) if n else
                       (401, json.dumps({'error': {'message': f'Incorrect API key {KEY}'}}).encode(), {}))
-    answers = complete(asks(4), store, server.url, KEY, progress=False, concurrency=1, retries=0)
+    answers = complete(asks(4), store, server.url, KEY, progress=False, pace=Pace(1, attempts=1))
     assert len(answers) == 3 and 'HTTP 401' in answers.failures[0]['reason'] and KEY not in str(answers.failures)
     server.script = lambda n, body: (401, json.dumps({'error': {'message': f'Incorrect API key {KEY}'}}).encode(), {})
-    with pytest.raises(TeacherError) as e: complete(asks(30, 'k'), store, server.url, KEY, progress=False, retries=0)
+    with pytest.raises(TeacherError) as e: complete(asks(30, 'k'), store, server.url, KEY, progress=False, pace=ONCE)
     assert KEY not in str(e.value) + str(e.value.failures)
-    store._db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
-    held = b''.join(p.read_bytes() for p in store.path.parent.iterdir())
+    with store._writer as db: db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+    held = b''.join(p.read_bytes() for p in store.path.parent.iterdir() if p.is_file())
     assert b'question' in held and KEY.encode() not in held and b'Authorization' not in held
-    raw = store._db.execute('SELECT response FROM completions').fetchall()
+    raw = [r['response'] for r in store.rows()]
     assert KEY not in str(raw), 'not even where the server itself repeats it'
 
 
@@ -134,20 +140,20 @@ def test_one_bad_answer_never_stops_the_others_and_a_rerun_asks_only_for_the_fai
         i = int(body['messages'][0]['content'].split()[-1])
         return bad.get(i) or says(f'The answer is {i}.')
     server = scripted(script)
-    answers = complete(asks(40), store, server.url, KEY, progress=False, retries=0)
+    answers = complete(asks(40), store, server.url, KEY, progress=False, pace=ONCE)
     assert [c.text for c in answers] == [f'The answer is {i}.' for i in range(40) if i not in bad]
     assert {f['problem_id'] for f in answers.failures} == {f'p/{i}' for i in bad}
     reasons = {f['problem_id']: f['reason'] for f in answers.failures}
     assert 'too long' in reasons['p/3'] and 'no chat completion' in reasons['p/5'] and 'no chat completion' in reasons['p/7'] and 'no connection' in reasons['p/9']
     assert all('no chat completion' in reasons[f'p/{i}'] for i in (11, 13, 15))
     asked, fails, bad = server.n, len(bad), {}
-    again = complete(asks(40), store, server.url, KEY, progress=False, retries=0)
+    again = complete(asks(40), store, server.url, KEY, progress=False, pace=ONCE)
     assert server.n - asked == fails and len(again) == 40 and not again.failures
 
 
 def test_a_busy_server_is_asked_again(store, scripted):
     server = scripted(lambda n, body: (429, b'{"error": {"message": "slow down"}}', {'Retry-After': '0'}) if n < 3 else says('The answer is 1.'))
-    answers = complete(asks(5), store, server.url, KEY, progress=False, retries=4, concurrency=2)
+    answers = complete(asks(5), store, server.url, KEY, progress=False, pace=Pace(2))
     assert len(answers) == 5 and not answers.failures and server.n == 8
 
 
@@ -156,7 +162,7 @@ def test_refused_empty_and_cut_answers(store, scripted):
     server = scripted(lambda n, body: kinds[int(body['messages'][0]['content'].split()[-1])])
     answers = complete(asks(3), store, server.url, KEY, progress=False)
     assert [c.problem_id for c in answers] == ['p/2'] and answers.reasons()['cot', 'refused: I do not do sums.'] == 1
-    assert 'empty answer' in answers.failures[1]['reason']
+    assert 'empty' in answers.failures[1]['reason']
     complete(asks(3), store, server.url, KEY, progress=False)
     assert server.n == 3, 'a refusal was paid for and is not asked again'
 
@@ -178,73 +184,52 @@ def test_a_dead_endpoint_is_told_quickly_and_the_store_keeps_what_it_has(store, 
 def test_an_endpoint_that_dies_midway_ends_the_run(store, scripted):
     server = scripted(lambda n, body: says('The answer is 1.') if n < 50 else (500, b'{"error": {"message": "out of order"}}', {}))
     with pytest.raises(TeacherError, match='out of order'):
-        complete(asks(1000), store, server.url, KEY, progress=False, retries=0, concurrency=8)
+        complete(asks(1000), store, server.url, KEY, progress=False, pace=Pace(8, attempts=1, patience=2))
     assert len(store) == 50 and server.n < 120
 
 
 def test_bad_requests_alone_do_not_end_a_run_that_has_answers(store, scripted):
     server = scripted(lambda n, body: says('The answer is 1.') if n == 0 else (400, b'{"error": {"message": "no"}}', {}))
-    answers = complete(asks(40), store, server.url, KEY, progress=False, retries=0, concurrency=1)
+    answers = complete(asks(40), store, server.url, KEY, progress=False, pace=Pace(1, attempts=1))
     assert len(answers) == 1 and len(answers.failures) == 39
 
 
 def test_a_wrong_model_is_told(store, teacher):
     with pytest.raises(TeacherError, match="no model 'gpt-9'"): buy(asks(30, 'gpt-9'), store, teacher)
-    with pytest.raises(TeacherError, match='no connection'): complete(asks(2), store, 'http://127.0.0.1:9/v1', KEY, progress=False, retries=0)
-
-
-def test_processes_share_a_store(tmp_path):
-    code = ("import sys; from mtd.teacher import Store, _COLUMNS\n"
-            "s, who = Store(sys.argv[1]), sys.argv[2]\n"
-            "for i in range(40): s.put([dict.fromkeys(_COLUMNS, '') | dict(key=f'{k}', text=who, sample=0, created=0., usage='{}') for k in (f'both-{i}', f'{who}-{i}')])")
-    path = tmp_path/'shared.sqlite'
-    with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda who: subprocess.run([sys.executable, '-c', code, str(path), who], capture_output=True, text=True), 'abc'))
-    assert all(d.returncode == 0 for d in done), [d.stderr[-500:] for d in done]
-    with Store(path) as s: assert len(s) == 3 * 40 + 40 and sqlite3.connect(path).execute('PRAGMA integrity_check').fetchone() == ('ok',)
-
-
-def test_a_file_that_is_no_store_is_refused(tmp_path):
-    (tmp_path/'x').write_text('hello ' * 100)
-    with pytest.raises(ValueError, match='no store of completions'): Store(tmp_path/'x')
-    assert (tmp_path/'x').read_text().startswith('hello')
+    with pytest.raises(TeacherError, match='no connection'): complete(asks(2), store, 'http://127.0.0.1:9/v1', KEY, progress=False, pace=ONCE)
 
 
 def test_a_store_that_cannot_be_written_stops_the_run(tmp_path, scripted):
     server = scripted(lambda n, body: says('The answer is 1.'))
     with Store(tmp_path/'s') as s:
-        s._db.execute('PRAGMA query_only=1')
-        with pytest.raises(sqlite3.OperationalError, match='readonly'): complete(asks(200), s, server.url, KEY, progress=False, concurrency=4)
+        with s._writer as db: db.execute('PRAGMA query_only=1')
+        with pytest.raises(Exception, match='readonly|read-only|read only'): complete(asks(200), s, server.url, KEY, progress=False, pace=Pace(4))
     assert server.n <= 8, 'what cannot be kept is not bought'
 
 
-def kill_and_resume(teacher, path, after, n=40):
-    code = ("import sys\nfrom mtd.lab import lab_stories\nfrom mtd.teacher import Store, complete, make_requests\n"
+def asking(teacher, path, n, concurrency=8):
+    "The command of a process that asks for `n` stories."
+    code = ("import sys\nfrom mtd.lab import lab_stories\nfrom mtd.teacher import Pace, Store, complete, make_requests\n"
             "url, endpoint, path = sys.argv[1:]\n"
             f"r = make_requests([s.problem for s in lab_stories('train', {n})], ('cot', 'pot', 'eot'), 'lab-teacher-1', shots=1)\n"
-            "a = complete(r, Store(path), url, 'none', endpoint=endpoint, concurrency=8, progress=False); print(len(a), len(a.failures))")
-    command = [sys.executable, '-c', code, teacher.base_url, teacher.endpoint, str(path)]
-    start = teacher.stats()['completions']
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while teacher.stats()['completions'] - start < after and run.poll() is None: time.sleep(0.005)
-    run.send_signal(signal.SIGKILL); run.wait()
-    time.sleep(0.1)
-    answered = teacher.stats()['completions'] - start
-    with Store(path) as s: kept = len(s)
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout.split() == [str(3 * n), '0'], done.stderr[-800:]
-    assert 0 <= answered - kept <= 8, 'lost more than what was on the way'
-    assert teacher.stats()['completions'] - start - 3 * n == answered - kept, 'bought twice more than what was lost'
+            f"a = complete(r, Store(path), url, 'none', endpoint=endpoint, pace=Pace({concurrency}), progress=False); print(len(a), len(a.failures))")
+    return [sys.executable, '-c', code, teacher.base_url, teacher.endpoint, str(path)]
 
 
 def test_a_killed_run_loses_only_what_was_on_the_way(tmp_path):
-    with LabTeacher(delay=0.01) as teacher: kill_and_resume(teacher, tmp_path/'s', after=40)
-
-
-@pytest.mark.full
-def test_killed_at_twenty_moments(tmp_path):
     with LabTeacher(delay=0.01) as teacher:
-        for k in range(20): kill_and_resume(teacher, tmp_path/f's{k}', after=2 + 6 * k)
+        command, n = asking(teacher, tmp_path/'s', 40), 120
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while teacher.stats()['completions'] < 40 and run.poll() is None: time.sleep(0.005)
+        run.send_signal(signal.SIGKILL); run.wait()
+        time.sleep(0.1)
+        answered = teacher.stats()['completions']
+        with Store(tmp_path/'s') as s: kept = len(s)
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.stdout.split() == [str(n), '0'], done.stderr[-800:]
+        assert 0 <= answered - kept <= 8, 'lost more than what was on the way'
+        assert teacher.stats()['completions'] - n == answered - kept, 'bought twice more than what was lost'
+
 
 
 def test_recorded_are_joined_by_question_and_everything_is_counted(tmp_path):
@@ -280,3 +265,122 @@ def test_the_embedded_teacher_is_started_only_when_something_is_missing(store, m
     monkeypatch.setattr(sys, 'executable', '/nowhere')  # now it could not be started
     assert ask_lab(REQUESTS[:6], store) == bought and {c.source for c in bought} == {'lab_teacher'}
     with pytest.raises(FileNotFoundError): ask_lab(REQUESTS[:7], store)
+
+
+def test_what_is_sent_is_what_is_in_the_key():
+    r = replace(asks(1)[0], stop=('Question:',), extra={'max_tokens': None, 'max_completion_tokens': 99, 'temperature': None})
+    assert r.body() == dict(model='m', messages=r.messages, top_p=1.0, seed=0, stop=['Question:'], max_completion_tokens=99)
+    assert len({r.key('e'), replace(r, stop=()).key('e'), replace(r, extra={}).key('e')}) == 3
+    own, given = (make_requests(PROBLEMS[:1], ('cot',), 'm', system=s)[0] for s in ('', 'Be brief.'))
+    assert given.messages[0] == {'role': 'system', 'content': 'Be brief.'} and given.messages[1:] == own.messages[1:] and own.key('e') != given.key('e')
+
+
+def test_a_faulty_endpoint_gives_what_a_good_one_gives_and_nothing_is_lost(store, tmp_path, teacher):
+    with LabTeacher(faults='429:0.1 500:0.1 cut:0.05 json:0.05') as faulty:
+        answers = complete(REQUESTS, store, faulty.base_url, KEY, endpoint=faulty.endpoint, progress=False, pace=Pace(8, timeout=10, retries=2))
+        stats = faulty.stats()
+    assert sum(stats['faults'].values()) > 5 and len(store) == len(REQUESTS)
+    with Store(tmp_path/'good') as other: assert buy(REQUESTS, other, teacher).completions == answers.completions
+
+
+def test_slow_tokens_and_a_silent_server_end_in_a_timeout_and_are_asked_again(store):
+    with LabTeacher(faults='timeout:0.1') as faulty:
+        answers = complete(REQUESTS[:30], store, faulty.base_url, KEY, endpoint=faulty.endpoint, progress=False, pace=Pace(8, timeout=0.5, retries=2))
+        assert faulty.stats()['faults']['timeout'] > 0
+    assert len(store) == 30 and not [f for f in answers.failures if f['again']]
+
+
+def test_a_server_that_limits_is_asked_as_fast_as_it_allows(store):
+    with LabTeacher(requests_per_minute=1200) as teacher:
+        answers = complete(REQUESTS[:40], store, teacher.base_url, KEY, endpoint=teacher.endpoint, progress=False)
+        stats = teacher.stats()
+    assert len(store) == 40 and not [f for f in answers.failures if f['again']] and stats['completions'] == 40
+
+
+def test_ceilings_of_our_own(store, teacher):
+    times = []
+    buy(REQUESTS[:12], store, teacher, pace=Pace(requests_per_minute=600), watch=lambda key, event: event == 'sent' and times.append(time.monotonic()))
+    assert len(times) == 12 and times[-1] - times[0] > 0.99
+
+
+def test_an_empty_account_ends_the_run_at_once(store, scripted):
+    empty = (429, json.dumps({'error': {'message': 'You have no money left.', 'code': 'insufficient_quota'}}).encode(), {})
+    server = scripted(lambda n, body: empty)
+    with pytest.raises(TeacherError, match='no money left'): complete(asks(500), store, server.url, KEY, progress=False)
+    assert server.n <= 20
+
+
+def test_replay_asks_nothing_and_names_what_is_missing(store, teacher):
+    bought = buy(REQUESTS[:6], store, teacher)
+    before = teacher.stats()['completions']
+    assert buy(REQUESTS[:6], store, teacher, replay=True) == bought
+    with pytest.raises(MissingCompletion, match=f"1 of the answers.*{REQUESTS[6].problem_id}.*{REQUESTS[6].key(teacher.endpoint)[:16]}"): buy(REQUESTS[:7], store, teacher, replay=True)
+    with pytest.raises(MissingCompletion, match='it holds 1 answers about this problem'): buy([replace(REQUESTS[0], temperature=1.0)], store, teacher, replay=True)
+    assert teacher.stats()['completions'] == before
+
+
+def test_a_budget_is_never_crossed_and_counts_what_was_bought_before(store, scripted):
+    server = scripted(lambda n, body: says('The answer is 1.'))
+    prices = {'read_on': 'now', 'models': {'m': [1000., 1000.]}, 'batch': 0.5} # an answer costs 15 tokens: 1.5 cents
+    short = [replace(r, max_tokens=10) for r in asks(40)]
+    with pytest.raises(TeacherError, match=r'budget of \$0.6.*raise the budget'): complete(short, store, server.url, KEY, progress=False, budget=0.6, prices=prices)
+    bought, n = len(store), server.n
+    assert 3 <= bought == n and 0.015 * n <= 0.6
+    with pytest.raises(TeacherError, match='budget'): complete(short, store, server.url, KEY, progress=False, budget=0.6, prices=prices)
+    assert 0.015 * server.n <= 0.6, 'a rerun does not begin anew'
+    assert len(complete(short, store, server.url, KEY, progress=False, budget=9, prices=prices)) == 40 == server.n
+    with pytest.raises(ValueError, match='unknown-model'): complete(asks(1, 'unknown-model'), store, server.url, KEY, progress=False, budget=1, prices=prices)
+    assert server.n == 40
+
+
+def test_lost_replies_count_against_the_budget(store, scripted):
+    server = scripted(lambda n, body: (None, b'', {}) if n else says('The answer is 1.'))
+    prices = {'read_on': 'now', 'models': {'m': [1000., 1000.]}, 'batch': 0.5}
+    with pytest.raises(TeacherError): complete(asks(400), store, server.url, KEY, progress=False, budget=3, prices=prices, pace=Pace(1, patience=0))
+    assert server.n < 12, 'what was cut off may have been billed'
+
+
+def test_answers_without_a_thought_end_the_run(store, scripted):
+    cut = json.dumps({'choices': [{'finish_reason': 'length', 'message': {'content': 'First we'}}], 'usage': {'prompt_tokens': 1, 'completion_tokens': 2}}).encode()
+    server = scripted(lambda n, body: (200, cut, {}))
+    with pytest.raises(TeacherError, match='hold no thought .truncated.*max_tokens'): complete(asks(400), store, server.url, KEY, progress=False)
+    assert 50 <= server.n <= 50 + 2 * 32
+    answers = collect(asks(400), [r.key(endpoint_identity(server.url)) for r in asks(400)], store)
+    assert not answers.completions and len(answers.bought) == server.n and answers.reasons()['cot', 'truncated'] == server.n
+
+
+def test_two_processes_ask_nothing_twice(tmp_path):
+    with LabTeacher(delay=0.01) as teacher:
+        command = asking(teacher, tmp_path/'s', 40)
+        runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        assert [r.communicate()[0].split() for r in runs] == [['120', '0']] * 2
+        assert teacher.stats()['completions'] == 120 == teacher.stats()['distinct']
+
+
+def test_the_claims_of_a_killed_run_are_free_at_once(tmp_path):
+    with LabTeacher(delay=0.05) as teacher:
+        run = subprocess.Popen(asking(teacher, tmp_path/'s', 40), stdout=subprocess.DEVNULL)
+        while teacher.stats()['completions'] < 20 and run.poll() is None: time.sleep(0.01)
+        run.kill(); run.wait()
+        done = subprocess.run(asking(teacher, tmp_path/'s', 40), capture_output=True, text=True, timeout=60)
+        assert done.stdout.split() == ['120', '0'], done.stderr[-500:]
+
+
+def test_an_interrupted_run_keeps_what_was_received(tmp_path, scripted):
+    code = ("import sys, threading, _thread\nfrom mtd.pacing import Pace\nfrom mtd.store import Store\nfrom mtd.teacher import Request, complete\n"
+            "seen = []\ndef watch(key, event):\n    if event == 'kept':\n        seen.append(key)\n        if len(seen) == 20: _thread.interrupt_main()\n"
+            "asks = [Request(f'p/{i}', 'cot', [{'role': 'user', 'content': f'question {i}'}], 'm') for i in range(2000)]\n"
+            "try: complete(asks, Store(sys.argv[2]), sys.argv[1], 'none', pace=Pace(4), progress=False, watch=watch)\n"
+            "except KeyboardInterrupt: print('stopped', len(seen))")
+    server = scripted(lambda n, body: (time.sleep(0.01), says('The answer is 1.'))[1])
+    done = subprocess.run([sys.executable, '-c', code, server.url, str(tmp_path/'s')], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith('stopped'), done.stderr[-800:]
+    with Store(tmp_path/'s') as s:
+        assert 20 <= len(s) < 500 and server.n - len(s) <= 4, 'what was on the way, at most'
+        assert s.claim(['x']) == {'x'}
+
+
+def test_each_event_of_a_request_is_told_in_order(store, teacher):
+    life = {}
+    buy(REQUESTS[:9], store, teacher, watch=lambda key, event: life.setdefault(key, []).append(event))
+    assert len(life) == 9 and all(events == ['sent', 'answered', 'kept'] for events in life.values())
