@@ -211,7 +211,7 @@ async def _send_all(run, client, queue):
         for task in tasks: task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-# %% ../nbs/03_teacher.ipynb #3c87cfa7
+# %% ../nbs/03_teacher.ipynb #ac4a0306
 async def _ask(run, client, queue, key):
     "One try of one request, to the commit of its answer."
     request, sent_at, failed = run.requests[key], run.pacer.clock(), None
@@ -241,6 +241,7 @@ def _count(run, key, request, row, headers):
     run.unusable = run.unusable + 1 if reply.reason else 0
     if run.unusable >= _UNUSABLE: run.stopped = f'unusable: {reply.reason}'
 
+# %% ../nbs/03_teacher.ipynb #823b03d0
 _UNUSABLE = 50 # answers in a row without a thought in them: something is wrong with the question
 
 # %% ../nbs/03_teacher.ipynb #50ee3e0b
@@ -335,7 +336,7 @@ def _in_own_thread(coroutine):
     if 'error' in ended: raise ended['error']
     return ended.get('result')
 
-# %% ../nbs/03_teacher.ipynb #c87460c5
+# %% ../nbs/03_teacher.ipynb #df2a91ae
 def collect(
     requests: list, # `Request`s
     keys: list, # the key of each
@@ -359,7 +360,8 @@ def collect(
         else: completions.append(Completion(key, request.problem_id, request.thought, source, request.sample, reply.text,
                                             row['finish_reason'], row['usage'], row['model']))
     once = dict(zip(keys, requests))
-    bought = [dict(key=k, thought=once[k].thought, model=r['model'], usage=r['usage'], via=r['via']) for k, r in rows.items()]
+    bought = [dict(key=k, thought=r.thought, model=rows[k]['model'], usage=rows[k]['usage'], via=rows[k]['via'])
+              for k, r in once.items() if k in rows]
     return Answers(completions, failed, bought)
 
 # %% ../nbs/03_teacher.ipynb #536c1134
@@ -423,8 +425,8 @@ def _buy(run, progress) -> dict: # key -> (reason, would asking again help?)
                                                             reason=reason) for k, (reason, _) in run.failures.items()])
     return run.failures
 
-# %% ../nbs/03_teacher.ipynb #3be162a2
-_DEAD = ('no connection', *(f'HTTP {status}' for status in HOPELESS))
+# %% ../nbs/03_teacher.ipynb #e24539d5
+_DEAD = ('no connection', *(f'HTTP {status}' for status in sorted(HOPELESS)))
 
 # %% ../nbs/03_teacher.ipynb #5e88e954
 def _ended(run, url, why):
