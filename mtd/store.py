@@ -35,8 +35,9 @@ def _format(db, path): # 'new', 'old' or 'current'; `ValueError` for anything el
         raise ValueError(f'{path} was written by a newer mtd (format {version}, this one knows {FORMAT}): upgrade mtd, or give another path')
     raise ValueError(f'{path} is no store of completions but another database: move it away, or give another path')
 
-# %% ../nbs/store.ipynb #998ee987
+# %% ../nbs/store.ipynb #2db2698e
 def _in_words(error, path):
+    "What SQLite reports, as an error that says what to do."
     code, why = getattr(error, 'sqlite_errorcode', 0) & 0xff, f'({error})'
     if code in (11, 26): # CORRUPT, NOTADB
         if 'not a database' in str(error):
@@ -53,6 +54,7 @@ def _in_words(error, path):
     if isinstance(error, sqlite3.DataError): return ValueError(f'a row is too large for {path} {why}: a row holds at most a billion bytes')
     return error
 
+# %% ../nbs/store.ipynb #1acfaf99
 @contextmanager
 def _words(path):
     try: yield
@@ -107,7 +109,7 @@ def _open(path):
             if not busy or time.monotonic() > deadline: raise
         time.sleep(0.05) # the change to WAL mode does not wait by itself
 
-# %% ../nbs/store.ipynb #9290295b
+# %% ../nbs/store.ipynb #5999ee69
 _CONNECTIONS, _forking, _held = weakref.WeakSet(), threading.Lock(), [] # `_held`: between the moments before and after a fork
 
 class _Connection:
@@ -133,6 +135,7 @@ class _Connection:
     def close(self):
         with self._lock: self.shut(); self._closed = True
 
+# %% ../nbs/store.ipynb #f2c2f852
 def _before_fork():
     _forking.acquire()
     for connection in list(_CONNECTIONS):
@@ -144,7 +147,7 @@ def _after_fork():
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
-# %% ../nbs/store.ipynb #a40db7b9
+# %% ../nbs/store.ipynb #fc54da62
 class Store:
     "Completions on disk, one row each; processes of one machine and threads may share the file."
     def __init__(self,
@@ -168,19 +171,15 @@ class Store:
         with suppress(OSError): self.release([v[0] for v in values]) # a claim on what is stored stops nobody
         return new
 
-    def close(self):
-        self._disown()
-        for connection in (self._writer, self._reader, self._claims): connection.close()
-
     def __len__(self): return self._all('SELECT count(*) FROM completions')[0][0]
     def __contains__(self, key): return bool(self.has([key]))
     def __enter__(self): return self
     def __exit__(self, *error): self.close()
 
-    def _all(self, sql, values=()):
-        with _words(self.path), self._reader as db: return db.execute(sql, values).fetchall()
+# %% ../nbs/store.ipynb #b671ebe6
+def _all(self, sql, values=()):
+    with _words(self.path), self._reader as db: return db.execute(sql, values).fetchall()
 
-# %% ../nbs/store.ipynb #a2c520c7
 def _batches(items, n=500):
     items = list(dict.fromkeys(items))
     return [items[i:i + n] for i in range(0, len(items), n)]
@@ -198,6 +197,7 @@ def _has(self, keys) -> set:
     "Those of `keys` that are stored."
     return {row[0] for some in _batches(keys) for row in self._all(f'SELECT key FROM completions WHERE key IN ({_marks(some)})', some)}
 
+# %% ../nbs/store.ipynb #f836acd9
 def _note(self, name: str, value):
     "Remember a JSON value under a name, as durably as a completion; None forgets it."
     with _words(self.path), self._writer as db, _transaction(db):
@@ -208,9 +208,9 @@ def _notes(self, prefix: str = '') -> dict:
     "What was noted under names that begin with `prefix`."
     return {name: json.loads(value) for name, value in self._all('SELECT name, value FROM notes ORDER BY name') if name.startswith(prefix)}
 
-Store.get, Store.has, Store.note, Store.notes = _get, _has, _note, _notes
+Store._all, Store.get, Store.has, Store.note, Store.notes = _all, _get, _has, _note, _notes
 
-# %% ../nbs/store.ipynb #c843e6a6
+# %% ../nbs/store.ipynb #eddc91aa
 PAGE = 256, 8_000_000 # rows, or about so many characters if that is less
 
 def _page(self, sql, values):
@@ -232,6 +232,7 @@ def _scan(self, columns, where):
         yield from page
         last = page[-1][0]
 
+# %% ../nbs/store.ipynb #706526be
 def _rows(self,
     **where, # columns and the values they must have, e.g. `thought='pot'`; None asks for nothing
 ): # yields dicts with `COLUMNS`
@@ -296,7 +297,7 @@ def _claim(self, keys) -> set:
     self.release(stored)
     return won - stored
 
-# %% ../nbs/store.ipynb #ec0954fd
+# %% ../nbs/store.ipynb #e74dfc08
 def _release(self, keys):
     "Give claims back; keys that this store has not claimed are left alone."
     if not self._owner or self._owner[0] != os.getpid(): return
@@ -313,7 +314,11 @@ def _disown(self):
     with suppress(OSError): Path(self._owner[2].lock_file).unlink(missing_ok=True)
     self._owner = None
 
-Store._own, Store.claim, Store.release, Store._disown = _own, _claim, _release, _disown
+def _close(self):
+    self._disown()
+    for connection in (self._writer, self._reader, self._claims): connection.close()
+
+Store._own, Store.claim, Store.release, Store._disown, Store.close = _own, _claim, _release, _disown, _close
 
 # %% ../nbs/store.ipynb #57c7987c
 LARGEST = 200_000_000 # characters of one response
@@ -530,7 +535,7 @@ def _to_look_at(path): # a connection that changes nothing
     if not path.is_file(): raise FileNotFoundError(f'there is no store at {path}: name one with --store, or run `mtd run` first')
     with _words(path), closing(_connect(path, 'ro')) as db: yield db
 
-# %% ../nbs/store.ipynb #da4a03b4
+# %% ../nbs/store.ipynb #434b122e
 def check_store(
     path, # the file; it may be damaged
 ) -> list: # findings, a sentence each; empty is good
@@ -553,6 +558,7 @@ def check_store(
     except ValueError as e: found.append(str(e))
     return found
 
+# %% ../nbs/store.ipynb #e7773ee2
 def salvage_store(
     path, # the damaged file; it is left as it is
     new, # where a new store shall stand
