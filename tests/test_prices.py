@@ -342,6 +342,15 @@ def test_the_dearest_price_of_a_token_and_the_share_of_a_batch():
     assert half.reserved == float(worst(ask(), share=0.5))
 
 
+def test_what_earlier_runs_spent_is_counted_as_the_budget_counts_it():
+    r, row = ask(model='gpt-6-luna'), bought(model='gpt-6-luna', read=10**6, written=10**6)
+    budget = Budget(10)
+    budget.reserve(r); budget.settle(r, row['usage'])
+    before = usage_cost([row, row], dearest=True)
+    assert before.dollars == budget.spent == 0.625 > usage_cost([row]).dollars == 0.6 and 'at its dearest' in before.note
+    assert Budget(10, spent=before.dollars).left == budget.left
+
+
 def test_a_free_model_needs_no_budget_and_a_prompt_beyond_the_prices_is_refused():
     assert Budget(0).reserve(ask(model=MODEL)) and not Budget(0).reserve(ask())
     full = Budget(1, spent=2)
