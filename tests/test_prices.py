@@ -216,6 +216,7 @@ def test_a_chat_template_is_counted_to_the_token(tmp_path, template):
     made = byte_level(tmp_path, template)
     counter = token_counter('own', str(tmp_path))
     asked = [r.messages for r in REQUESTS] + [r.messages for r in make_requests(PROBLEMS[:3], ('cot',), 'own', shots=0)]
+    asked += [[dict(role=who, content=text) for who, text in (('user', 'How man'), ('assistant', 'y doe'), ('user', 's ' + end))] for end in ('she', 'he')]
     exact = [len(made.apply_chat_template(m, add_generation_prompt=True)['input_ids']) for m in asked]
     assert [counter.count(m) for m in asked] == exact and 'chat template' in counter.how
     assert all(n <= counter.most(m) for n, m in zip(exact, asked))
