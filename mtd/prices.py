@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['load_prices', 'TokenCounter', 'token_counter', 'Cost', 'estimate_cost', 'dry_run', 'usage_cost', 'cost_table',
-           'cost_markdown', 'Budget', 'check', 'reserve', 'settle', 'lose', 'release']
+           'cost_markdown', 'Budget']
 
 # %% ../nbs/prices.ipynb #6f00ac95
 import math, re, threading, unicodedata
@@ -15,31 +15,34 @@ from pathlib import Path
 
 from .core import find_file
 
-# %% ../nbs/prices.ipynb #c555244f
+# %% ../nbs/prices.ipynb #b982c163
 def load_prices(
     path=None, # None: the project's `data/prices.json`
-) -> dict: # `read_on`, `source`, `unit`, `batch` and `batch_of` (shares), `longest` (tokens), `models`: name -> `[in, out]` or `[in, out, dearest in]`
+) -> dict: # `models`: name -> `[in, out]` or `[in, out, dearest in]`; `read_on`, `source`, `batch`, `batch_of`, `longest`
     "The price table, in dollars per million tokens; `ValueError` names a row that is no price."
     path = Path(path or find_file('data/prices.json'))
     prices = loads(path.read_text(encoding='utf-8'))
     for model, price in prices['models'].items():
         numbers = isinstance(price, list) and all(isinstance(p, (int, float)) and 0 <= p < math.inf for p in price)
         if not numbers or len(price) not in (2, 3) or len(price) == 3 and price[2] < price[0]:
-            raise ValueError(f'{path}: the price of {model!r} is {price!r}; give [in, out] in dollars per million tokens, '
-                             'and perhaps a third number that is not below the first: the dearest an input token can be')
+            raise ValueError(f'{path}: the price of {model!r} is {price!r}; give [in, out] in dollars per million '
+                             'tokens, and perhaps a third number, not below the first: the dearest input token')
     return prices
 
-# %% ../nbs/prices.ipynb #959277fe
+# %% ../nbs/prices.ipynb #c94ab0a6
+def _undated(model): return re.sub(r'-(\d{4}-\d\d-\d\d|\d{8})$', '', model) # a snapshot's name without its date
+
 def _price(model, prices):
     "`[in, out]` or `[in, out, dearest in]`; None for a model without a price."
-    undated = re.sub(r'-(\d{4}-\d\d-\d\d|\d{8})$', '', model)
-    return prices['models'].get(model) or prices['models'].get(undated)
+    return prices['models'].get(model) or prices['models'].get(_undated(model))
+
+def _dearest(price): return max(price[:1] + price[2:]) # of an input token
 
 def _share(model, prices, via):
     "The share of the list price that an answer costs which came this way."
     if via != 'batch': return 1
-    others, undated = prices.get('batch_of', {}), re.sub(r'-(\d{4}-\d\d-\d\d|\d{8})$', '', model)
-    return others.get(model, others.get(undated, prices.get('batch', 1)))
+    others = prices.get('batch_of', {})
+    return others.get(model, others.get(_undated(model), prices.get('batch', 1)))
 
 # %% ../nbs/prices.ipynb #9a96bf06
 @lru_cache(maxsize=65_536)
@@ -71,11 +74,11 @@ class TokenCounter:
     def most(self, messages: list) -> int: # no byte-level tokenizer finds more in this prompt
         return max(self.count(messages), _most_tokens(messages))
 
-# %% ../nbs/prices.ipynb #c1804249
+# %% ../nbs/prices.ipynb #9f4f3eaf
 _reader = threading.Lock()
 
 def _vocabulary(name, download=False):
-    "tiktoken's encoding of that name; None where it is not installed, or its file not at hand and `download` not given."
+    "tiktoken's encoding of that name; None without tiktoken, or without its file unless it may `download` it."
     try: import tiktoken, tiktoken.load as load
     except ImportError: return None
     if download: return tiktoken.get_encoding(name)
@@ -98,7 +101,7 @@ def _encoding_counter(name, encoding):
     if encoding is None: return None
     return TokenCounter(f'tokens of {name}', lambda text: len(encoding.encode_ordinary(text)))
 
-# %% ../nbs/prices.ipynb #7fd73b72
+# %% ../nbs/prices.ipynb #f76db62f
 def _templated(tokenizer, name, text):
     "A function `messages -> int` through the tokenizer's chat template; beginnings that repeat are counted once."
     from jinja2 import TemplateError
@@ -106,8 +109,8 @@ def _templated(tokenizer, name, text):
     def rendered(messages, answer):
         try: return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
         except TemplateError as e:
-            raise ValueError(f'the chat template of {name} refuses this prompt ({e}): a server that uses it would refuse it too; '
-                             'change the prompt, or name another tokenizer') from None
+            raise ValueError(f'the chat template of {name} refuses this prompt ({e}): a server that uses it would refuse '
+                             'it too; change the prompt, or name another tokenizer') from None
     def beginning(messages, whole):
         try: said = rendered(messages, False)
         except ValueError: return '', 0 # some templates refuse a conversation without a question
@@ -123,37 +126,42 @@ def _templated(tokenizer, name, text):
         return n + text(whole[len(said):]) if whole.startswith(said) else text(whole)
     return count
 
-# %% ../nbs/prices.ipynb #8d81cc98
+# %% ../nbs/prices.ipynb #86efcf12
 def _transformers_counter(name):
     "The counter of a tokenizer from the hub or a folder."
     from transformers import AutoTokenizer
     where, _, revision = (name, '', '') if Path(name).is_dir() else name.partition('@')
     try: tokenizer = AutoTokenizer.from_pretrained(where, revision=revision or 'main')
     except Exception as e:
-        raise ValueError(f'no tokenizer can be read from {name!r} ({type(e).__name__}: {str(e)[:200]}); give the name of a model on '
-                         "the hub, 'name@revision', a folder that holds its tokenizer, or none for an estimate") from None
+        raise ValueError(f'no tokenizer can be read from {name!r} ({type(e).__name__}: {str(e)[:200]}); give the name of '
+                         "a model on the hub, 'name@revision', a folder that holds its tokenizer, or none") from None
     text = lambda t: len(tokenizer.encode(t, add_special_tokens=False, verbose=False))
     if tokenizer.chat_template is None:
         return TokenCounter(f'tokens of {name}, which has no chat template: 4 more a message', text)
     return TokenCounter(f'tokens of {name} in its chat template', text, whole=_templated(tokenizer, name, text))
 
+# %% ../nbs/prices.ipynb #d7c3de54
+def _characters(text): return -(-len(text) // 3)
+
 def token_counter(
     model: str, # the model that is asked
-    tokenizer: str = '', # '': the model's own where it is at hand, else an estimate; a hub name, `name@revision` or folder; `tiktoken:` and the name of a vocabulary
+    tokenizer: str = '', # '': the model's own if at hand; or hub name, `name@revision`, folder, `tiktoken:vocabulary`
 ) -> TokenCounter:
-    "How the tokens of a model's prompts are counted; nothing is downloaded that was not named. `ValueError` for a tokenizer that cannot be read."
+    "How a model's prompts are counted; downloads nothing that is not named; `ValueError` for an unreadable tokenizer."
     import mtd.lab_teacher as lab
     if tokenizer.startswith('tiktoken:'):
         name = tokenizer.removeprefix('tiktoken:')
         found = _encoding_counter(name, _vocabulary(name, download=True))
-        if found is None: raise ValueError(f'{tokenizer!r} needs the package tiktoken; install mtd[tiktoken], or name no tokenizer')
-        return found
+        if found: return found
+        raise ValueError(f'{tokenizer!r} needs the package tiktoken; install mtd[tiktoken], or name no tokenizer')
     if tokenizer: return _transformers_counter(tokenizer)
     if model == lab.MODEL:
-        return TokenCounter('tokens as the embedded teacher counts them', getattr(lab, 'count_tokens', None) or lab._tokens, 3, 0)
-    return _tiktoken_counter(model) or TokenCounter('estimated: 3 characters a token and 4 tokens a message', lambda t: -(-len(t) // 3))
+        count = getattr(lab, 'count_tokens', None) or lab._tokens
+        return TokenCounter('tokens as the embedded teacher counts them', count, message=3, prompt=0)
+    return _tiktoken_counter(model) or TokenCounter(
+        'estimated: 3 characters a token and 4 tokens a message', _characters)
 
-# %% ../nbs/prices.ipynb #30e22b3d
+# %% ../nbs/prices.ipynb #9804690f
 @dataclass(frozen=True)
 class Cost:
     "Tokens and dollars of a set of completions or requests."
@@ -168,7 +176,8 @@ class Cost:
         tokens = f'{self.prompt_tokens:,} tokens in, {self.completion_tokens:,} tokens out'
         return f'{self.completions:,} completions, {tokens}: **{price}** ({self.note})'
 
-def _cost(rows, prices, what):
+# %% ../nbs/prices.ipynb #2591501d
+def _cost(rows, prices, what, dearest=False):
     "`rows`: (model, via, tokens in, tokens out), one for each completion."
     counts = {}
     for model, via, *tokens in rows:
@@ -177,10 +186,12 @@ def _cost(rows, prices, what):
     total, unknown = 0., {}
     for (model, via), (_, read, written) in counts.items():
         price = _price(model, prices)
-        if price is None: unknown[model] = True
-        else: total += _share(model, prices, via) * (read * price[0] + written * price[1]) / 1e6
+        if price is None: unknown[model] = True; continue
+        each = _dearest(price) if dearest else price[0]
+        total += _share(model, prices, via) * (read * each + written * price[1]) / 1e6
     n, read, written = (sum(c[i] for c in counts.values()) for i in range(3))
-    known = f'list prices of {prices["read_on"]}, nothing taken off or added for caches'
+    known = f'list prices of {prices["read_on"]}, ' + (
+        'each token in at its dearest' if dearest else 'nothing taken off or added for caches')
     if unknown: known = f'tokens only: {", ".join(unknown)} has no price, add it to data/prices.json'
     return Cost(n, read, written, None if unknown else round(total, 6), f'{what}; {known}')
 
@@ -210,7 +221,7 @@ def estimate_cost(
     rows = [(r.model, 'batch' if batch else 'chat', n, r.max_tokens) for r, n in counted]
     return _cost(rows, prices or load_prices(), f'{how}; answers at most max_tokens{"; as a batch" if batch else ""}')
 
-# %% ../nbs/prices.ipynb #d8855dd2
+# %% ../nbs/prices.ipynb #ae8c8de0
 def _money(dollars, digits=4): return '–' if dollars is None else f'${dollars:,.{digits}f}'
 
 def _table(heads, rows): # markdown; the first column to the left, numbers to the right
@@ -231,14 +242,16 @@ def dry_run(
     for thought in [*dict.fromkeys(r.thought for r in keyed.values()), None]:
         mine = [r.thought for r in keyed.values() if thought in (r.thought, None)]
         left = [(r, n) for r, n in counted if thought in (r.thought, None)]
-        now, later = (_cost([(r.model, via, n, r.max_tokens) for r, n in left], prices, how) for via in ('chat', 'batch'))
-        lines.append([thought or '**total**', len(mine), len(mine) - len(left), now.prompt_tokens, now.completion_tokens,
-                      _money(now.dollars), _money(later.dollars)])
+        now, later = (_cost([(r.model, via, n, r.max_tokens) for r, n in left], prices, how)
+                      for via in ('chat', 'batch'))
+        lines.append([thought or '**total**', len(mine), len(mine) - len(left), now.prompt_tokens,
+                      now.completion_tokens, _money(now.dollars), _money(later.dollars)])
     heads = ['thought', 'requests', 'already stored', 'tokens in', 'tokens out at most', 'at list price', 'as a batch']
     return f'{_table(heads, lines)}\n\n{now.note}'
 
-# %% ../nbs/prices.ipynb #b235ea27
-def _field(row, name, default=None): return row.get(name, default) if isinstance(row, dict) else getattr(row, name, default)
+# %% ../nbs/prices.ipynb #abf2c463
+def _field(row, name, default=None):
+    return row.get(name, default) if isinstance(row, dict) else getattr(row, name, default)
 
 def _usage(row):
     usage = _field(row, 'usage') or {}
@@ -253,17 +266,19 @@ def _bought(rows):
 def usage_cost(
     bought, # completions or rows of a store: `key`, `model`, `usage`, and `via`, which is `batch` for those of a batch
     prices: dict | None = None, # None: `load_prices()`
+    dearest: bool = False, # tokens in at their dearest price, as a `Budget` counts them
 ) -> Cost:
     "What the completions cost at list price, by the usage their server reported; identical keys once."
     rows, what = _bought(bought)
-    return _cost([(_field(c, 'model'), _field(c, 'via', 'chat'), *_usage(c)) for c in rows], prices or load_prices(), what)
+    tokens = [(_field(c, 'model'), _field(c, 'via', 'chat'), *_usage(c)) for c in rows]
+    return _cost(tokens, prices or load_prices(), what, dearest)
 
-# %% ../nbs/prices.ipynb #64f3485d
+# %% ../nbs/prices.ipynb #90223924
 def cost_table(
     bought, # as for `usage_cost`, each with its `thought`; refused, empty, cut and wrong answers too
     kept: dict | None = None, # thought -> how many were kept; None: not known
     prices: dict | None = None, # None: `load_prices()`
-) -> list: # dicts with `thought` (the last is `total`), `bought`, `prompt_tokens`, `completion_tokens`, `dollars`, `per_completion`, `kept`, `per_kept`
+) -> list: # a dict per thought, the last for `total`: `bought`, tokens, `dollars`, `per_completion`, `kept`, `per_kept`
     "What each kind of thought cost: per completion, and per thought that was kept."
     rows, prices = _bought(bought)[0], prices or load_prices()
     table = []
@@ -272,18 +287,21 @@ def cost_table(
         cost = usage_cost(mine, prices)
         n = None if kept is None else sum(kept.values()) if thought == 'total' else kept.get(thought, 0)
         each = lambda k: round(cost.dollars / k, 9) if k and cost.dollars is not None else None
-        table.append(dict(thought=thought, bought=cost.completions, prompt_tokens=cost.prompt_tokens, dollars=cost.dollars,
-                          completion_tokens=cost.completion_tokens, per_completion=each(cost.completions), kept=n, per_kept=each(n)))
+        table.append(dict(thought=thought, bought=cost.completions, prompt_tokens=cost.prompt_tokens,
+                          completion_tokens=cost.completion_tokens, dollars=cost.dollars,
+                          per_completion=each(cost.completions), kept=n, per_kept=each(n)))
     return table
 
+# %% ../nbs/prices.ipynb #d718e610
 def cost_markdown(
     table: list, # what `cost_table` returned
     note: str = '', # `usage_cost(…).note`: whose count, which prices
 ) -> str: # markdown
     "The table of costs, for a report."
     heads = ['thought', 'bought', 'tokens in', 'tokens out', 'dollars', 'per completion', 'kept', 'per kept thought']
-    lines = [[f'**{r["thought"]}**' if r is table[-1] else r['thought'], r['bought'], r['prompt_tokens'], r['completion_tokens'], _money(r['dollars']),
-              _money(r['per_completion'], 7), '–' if r['kept'] is None else r['kept'], _money(r['per_kept'], 7)] for r in table]
+    lines = [[f'**{r["thought"]}**' if r is table[-1] else r['thought'], r['bought'], r['prompt_tokens'],
+              r['completion_tokens'], _money(r['dollars']), _money(r['per_completion'], 7),
+              '–' if r['kept'] is None else r['kept'], _money(r['per_kept'], 7)] for r in table]
     return _table(heads, lines) + (f'\n\n{note}' if note else '')
 
 # %% ../nbs/prices.ipynb #7e7e36c6
@@ -308,70 +326,72 @@ class Budget:
     reserved = property(lambda self: self._reserved / _UNIT) # for what is under way
     left = property(lambda self: (self._limit - self._spent - self._reserved) / _UNIT)
 
-# %% ../nbs/prices.ipynb #f6ea050a
+# %% ../nbs/prices.ipynb #be5ec922
 def _rates(self, model):
     "What a token in and a token out cost at the worst, in units."
     price = _price(model, self._prices)
     if price is None:
-        raise ValueError(f'a budget needs the price of {model!r}, which is not in the table; add it to data/prices.json as '
-                         f'"{model}": [dollars per million tokens in, out], or ask without a budget')
+        raise ValueError(f'a budget needs the price of {model!r}, which is not in the table; add it to data/prices.json '
+                         f'as "{model}": [dollars per million tokens in, out], or ask without a budget')
     share = _share(model, self._prices, self._via)
-    return [math.ceil(round(p * share * _UNIT / 1e6, 3)) for p in (max(price[:1] + price[2:]), price[1])]
+    return [math.ceil(round(p * share * _UNIT / 1e6, 3)) for p in (_dearest(price), price[1])]
 
 def _worst(self, request):
     (dear, out), read = self._rates(request.model), _most_tokens(request.body()['messages'])
     longest = self._prices.get('longest', math.inf)
     if read > longest:
-        raise ValueError(f'problem {request.problem_id}: a prompt of up to {read:,} tokens, and the prices hold up to {longest:,}; '
-                         'shorten it, or ask without a budget')
+        raise ValueError(f'problem {request.problem_id}: a prompt of up to {read:,} tokens, and the prices hold up to '
+                         f'{longest:,}; shorten it, or ask without a budget')
     return read * dear + request.max_tokens * out
 
-def check(self,
+def _check(self,
     requests, # all that will be asked
 ):
     "`ValueError` for the first request whose worst price is not known; nothing is reserved."
     for r in requests: self._worst(r)
 
-Budget._rates, Budget._worst, Budget.check = _rates, _worst, check
+Budget._rates, Budget._worst, Budget.check = _rates, _worst, _check
 
-# %% ../nbs/prices.ipynb #02c8f654
-def reserve(self,
+# %% ../nbs/prices.ipynb #0d0e6456
+def _reserve(self,
     request, # a `Request`; the same object is given to `settle`, `lose` or `release`
 ) -> bool: # False: it might cross the budget. If something is under way, try again when that has settled
     "Reserve the worst price of a request before it is sent; `ValueError` for a model without a price."
     worst = self._worst(request)
     with self._lock:
-        if id(request) in self._under_way: raise ValueError(f'problem {request.problem_id}: this request is under way; settle, lose or release it first')
+        if id(request) in self._under_way:
+            raise ValueError(f'problem {request.problem_id}: this request is under way; settle, lose or release it first')
         if worst and self._spent + self._reserved + worst > self._limit: return False
         self._under_way[id(request)] = request, worst # held, so that its id stays its own
         self._reserved += worst
         return True
 
-def _end(self, request, cost, lost=False): # cost: a function of the worst price
-    with self._lock:
-        if id(request) not in self._under_way: raise ValueError(f'problem {request.problem_id}: nothing is reserved for this request')
-        worst = self._under_way.pop(id(request))[1]
-        self._reserved -= worst
-        self._spent += cost(worst)
-        if lost: self._lost += cost(worst)
+Budget.reserve = _reserve
 
-# %% ../nbs/prices.ipynb #190cd2d6
-def settle(self,
+def _end(self, request, cost=None, lost=False): # None: the worst price
+    with self._lock:
+        if id(request) not in self._under_way:
+            raise ValueError(f'problem {request.problem_id}: nothing is reserved for this request; reserve it before it is sent')
+        worst = self._under_way.pop(id(request))[1]
+        cost = worst if cost is None else cost
+        self._reserved, self._spent, self._lost = self._reserved - worst, self._spent + cost, self._lost + cost * lost
+
+# %% ../nbs/prices.ipynb #624be212
+def _settle(self,
     request, # a reserved `Request`
     usage: dict | None, # what the server reported; without it the worst price is spent
 ):
     "The answer came: what it cost replaces what was reserved."
     tokens = [(usage or {}).get(k) for k in ('prompt_tokens', 'completion_tokens')]
     known = all(isinstance(n, int) for n in tokens)
-    cost = sum(n * rate for n, rate in zip(tokens, self._rates(request.model))) if known else None
-    self._end(request, lambda worst: worst if cost is None else cost)
+    self._end(request, sum(n * rate for n, rate in zip(tokens, self._rates(request.model))) if known else None)
 
-def lose(self, request): # a reserved `Request`
+def _lose(self, request): # a reserved `Request`
     "The reply was lost after sending; it may have been billed, so its worst price stays spent."
-    self._end(request, lambda worst: worst, lost=True)
+    self._end(request, lost=True)
 
-def release(self, request): # a reserved `Request`
+def _release(self, request): # a reserved `Request`
     "The request was not sent, or the server refused it without an answer; nothing is spent."
-    self._end(request, lambda worst: 0)
+    self._end(request, 0)
 
-Budget.reserve, Budget._end, Budget.settle, Budget.lose, Budget.release = reserve, _end, settle, lose, release
+Budget._end, Budget.settle, Budget.lose, Budget.release = _end, _settle, _lose, _release

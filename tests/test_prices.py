@@ -216,6 +216,7 @@ def test_a_chat_template_is_counted_to_the_token(tmp_path, template):
     made = byte_level(tmp_path, template)
     counter = token_counter('own', str(tmp_path))
     asked = [r.messages for r in REQUESTS] + [r.messages for r in make_requests(PROBLEMS[:3], ('cot',), 'own', shots=0)]
+    asked += [[dict(role=who, content=text) for who, text in (('user', 'How man'), ('assistant', 'y doe'), ('user', 's ' + end))] for end in ('she', 'he')]
     exact = [len(made.apply_chat_template(m, add_generation_prompt=True)['input_ids']) for m in asked]
     assert [counter.count(m) for m in asked] == exact and 'chat template' in counter.how
     assert all(n <= counter.most(m) for n, m in zip(exact, asked))
@@ -340,6 +341,15 @@ def test_the_dearest_price_of_a_token_and_the_share_of_a_batch():
     half = Budget(1, batch=True)
     half.reserve(ask())
     assert half.reserved == float(worst(ask(), share=0.5))
+
+
+def test_what_earlier_runs_spent_is_counted_as_the_budget_counts_it():
+    r, row = ask(model='gpt-6-luna'), bought(model='gpt-6-luna', read=10**6, written=10**6)
+    budget = Budget(10)
+    budget.reserve(r); budget.settle(r, row['usage'])
+    before = usage_cost([row, row], dearest=True)
+    assert before.dollars == budget.spent == 0.625 > usage_cost([row]).dollars == 0.6 and 'at its dearest' in before.note
+    assert Budget(10, spent=before.dollars).left == budget.left
 
 
 def test_a_free_model_needs_no_budget_and_a_prompt_beyond_the_prices_is_refused():
