@@ -67,7 +67,7 @@ def _unicode(text: str) -> str: # half of a surrogate pair, which JSON can carry
     except UnicodeEncodeError: return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
     return text
 
-# %% ../nbs/thoughts.ipynb #bdc179d8
+# %% ../nbs/thoughts.ipynb #742edada
 def write_thoughts(
     folder, # where the dataset shall stand; what else is in it stays
     rows, # what `verify_each` and `deduplicate` yield; any iterable, read once
@@ -89,7 +89,7 @@ def write_thoughts(
     new.mkdir(parents=True)
     try:
         parts, left_out = _write(new, rows, known, where, splits)
-        spread = _diversity(new)
+        spread = _spread(new)
         _publish(folder, new)
     finally: shutil.rmtree(new, ignore_errors=True)
     write_atomic(folder/'README.md', _card(parts, left_out, spread, yields, costs, licences, title))
@@ -114,23 +114,29 @@ def _publish(folder, new):
     shutil.rmtree(folder/'data', ignore_errors=True)
     os.replace(new, folder/'data')
 
-# %% ../nbs/thoughts.ipynb #395cac0b
+# %% ../nbs/thoughts.ipynb #20052807
 def diversity(rows): # STAND-IN, to be replaced by: from mtd.forms import diversity
     found = {}
-    for r in rows: found.setdefault(r['thought'], {}).setdefault(r['problem_id'], []).append(r['form'])
-    return [dict(thought=t, problems=len(each), kept=sum(map(len, each.values())), distinct=sum(len({*f}) for f in each.values())) for t, each in found.items()]
+    for r in rows:
+        if r['reason'] in ('', 'duplicate'): found.setdefault(r['thought'], {}).setdefault(r['problem_id'], []).append(r['form'])
+    counts = {t: [len({*f}) for f in each.values()] for t, each in found.items()}
+    return [dict(thought=t, problems=len(each), kept=sum(map(len, each.values())), forms=sum(counts[t]), mean=sum(counts[t]) / len(each),
+                 distribution=dict(sorted(Counter(counts[t]).items()))) for t, each in found.items()]
 
-def _diversity(data) -> list: # of all that is right, told twice or not
-    return diversity(row for path in sorted(data.glob('*.parquet')) for row in _read(path, ['problem_id', 'thought', 'form', 'right']) if row['right'])
+# %% ../nbs/thoughts.ipynb #b8559457
+def _spread(data) -> str: # of all that is right, told twice or not
+    spread = diversity(row for path in sorted(data.glob('*.parquet')) for row in _read(path, ['problem_id', 'thought', 'form', 'reason']))
+    lines = ['| thought | problems | right | different forms | a problem | forms: problems with that many |', '|---|---|---|---|---|---|']
+    lines += [f"| {d['thought']} | {d['problems']} | {d['kept']} | {d['forms']} | {d['mean']:.2f} | {', '.join(f'{n}: {k}' for n, k in d['distribution'].items())} |"
+              for d in spread]
+    return '\n'.join(lines)
 
 def _card(parts, left_out, spread, yields, costs, licences, title):
     counts = {f'{name}, {what}': getattr(part, what) for name, part in parts.items() for what in ('asked', 'kept')}
     about = ('Solutions of math word problems in several languages of thought, each executed and compared with the gold answer. '
              'What was dropped is here too, with its reason: keep the rows whose `reason` is empty.')
     if left_out: about += f' Left out: {sum(left_out.values())} rows of problems that belong to no split.'
-    lines = ['| thought | problems | right | different forms | a problem |', '|---|---|---|---|---|']
-    lines += [f"| {d['thought']} | {d['problems']} | {d['kept']} | {d['distinct']} | {d['distinct'] / max(1, d['problems']):.2f} |" for d in spread]
-    sections = {'Diversity': '\n'.join(lines)} | ({'Prices': costs} if costs else {})
+    sections = {'Diversity': spread} | ({'Prices': costs} if costs else {})
     return card(title or 'thoughts', about, counts, COLUMNS, yields, licences, {name: f'data/{name}.parquet' for name in parts}, sections)
 
 # %% ../nbs/thoughts.ipynb #2bbf7df6

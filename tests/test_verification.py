@@ -9,6 +9,7 @@ import pytest
 from mtd import prompting, verification
 from mtd.core import Outcome
 from mtd.lab import lab_stories
+from mtd.programs import close_workers
 from mtd.teacher import Completion
 from mtd.verification import FIELDS, VERDICT, deduplicate, verify_each
 
@@ -175,6 +176,7 @@ def gone(pids, seconds=10):
         try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
         except (FileNotFoundError, ProcessLookupError): return False
     while (left := [p for p in pids if living(p)]) and time.monotonic() < until: time.sleep(0.05)
+    for pid in left: print('left:', Path(f'/proc/{pid}/cmdline').read_text().replace('\0', ' ')[:300])
     return not left
 
 
@@ -267,3 +269,101 @@ def test_a_script_that_starts_itself_again_is_told(tmp_path):
     env = os.environ | {'PYTHONPATH': os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=env, timeout=60)
     assert done.returncode == 1 and done.stderr.rstrip().splitlines()[-1].startswith('RuntimeError: a process for verification ended before it began; in a script')
+
+
+# Ray: on a real cluster, one node of which is killed
+
+def located(texts): # an executor that says where it runs
+    import ray
+    for text in texts:
+        with open(text, 'a') as f: f.write(f'{ray.get_runtime_context().get_node_id()} {os.getpid()}\n')
+    return [Outcome('read', Fraction(1), text=t) for t in texts]
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    monkeypatch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(Path(__file__).parent), *sys.path])) # what every machine of a cluster has installed
+    return pytest.importorskip('ray')
+
+
+@pytest.fixture
+def cluster(ray):
+    from ray.cluster_utils import Cluster
+    before = {*processes(os.getpid())}
+    cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, include_dashboard=False))
+    second = cluster.add_node(num_cpus=1)
+    yield cluster, second
+    ray.shutdown()
+    cluster.shutdown()
+    close_workers() # those of this process, that made the rows to compare with
+    assert gone({*processes(os.getpid())} - before)
+
+
+@linux
+@pytest.mark.full
+def test_a_node_that_is_killed_midway_changes_no_row(ray, cluster, monkeypatch, tmp_path):
+    cluster, second = cluster
+    monkeypatch.setitem(prompting.THOUGHTS, 'located', replace(prompting.THOUGHTS['cot'], name='located', executor='test_verification.located'))
+    log, gold = tmp_path/'log', GOLD | {'p': Fraction(1)}
+    completions = [c for i, c in enumerate(mixed(20)) for c in ([made(str(log), 'located', 'p'), c] if i % 20 == 0 else [c])]
+    expected = list(verify_each(GOLD, mixed(20), backend='here'))
+    rows, on_second, raylet = [], set(), second.all_processes['raylet'][0].process.pid
+    for row in verify_each(gold, completions, backend='ray', workers=2, chunk=50, address=cluster.address):
+        rows.append(row)
+        if len(rows) == 1000:
+            on_second = {int(line.split()[1]) for line in log.read_text().splitlines() if line.startswith(second.node_id)}
+            below = set(processes(raylet))
+            os.kill(raylet, signal.SIGKILL)
+    lines = log.read_text().splitlines()
+    assert on_second and len({line.split()[0] for line in lines}) == 2, 'both nodes worked'
+    assert [r for r in rows if r['thought'] != 'located'] == expected and [r['text'] for r in rows] == [c['text'] for c in completions]
+    assert on_second <= below and gone(below), 'neither its workers nor their sandboxes outlive it'
+    assert not ray.is_initialized(), 'it leaves the cluster that it joined'
+    ray.init(address=cluster.address)
+    until = time.monotonic() + 60
+    while (alive := sum(node['Alive'] for node in ray.nodes())) == 2 and time.monotonic() < until: time.sleep(0.5)
+    assert alive == 1
+
+
+@linux
+@pytest.mark.full
+def test_on_ray_what_dies_is_replaced_and_a_cluster_of_ones_own_is_left_running(ray, risky, tmp_path):
+    before = {*processes(os.getpid())}
+    texts = [f'text {i}' for i in range(40)]
+    texts[7], texts[22] = 'die', f'once {tmp_path}/flag'
+    expected = risky([t for t in texts if t != 'die' and not t.startswith('once')])
+    rows = risky(texts, backend='ray')
+    assert [r for r in rows if r['text'].startswith('text')] == expected and [r['text'] for r in rows] == texts
+    assert rows[7]['status'] == 'crashed' and rows[22]['right']
+    assert not ray.is_initialized() and gone({*processes(os.getpid())} - before), 'what was started is ended'
+    ray.init('local', num_cpus=1, include_dashboard=False)
+    try:
+        with pytest.raises(RuntimeError, match='could not be verified on the cluster: .*no worker'): risky(['a'] * 20 + ['raise'] * 5, backend='ray')
+        early = verify_each(GOLD, mixed(50), backend='ray', chunk=20)
+        next(early); early.close()
+        assert ray.is_initialized() and len(risky(['a'] * 20, backend='ray')) == 20
+    finally: ray.shutdown()
+    assert gone({*processes(os.getpid())} - before)
+
+
+# Memory
+
+MEMORY = '''
+import resource, sys, test_verification as t
+def texts(n):
+    for i in range(n): yield t.made(f'{i} marbles and {i} more. ' * 20 + f'The answer is {i}.', 'cot')
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for n, row in enumerate(t.verify_each(t.GOLD, texts(100000), workers=2), 1):
+    if n == 10000: tenth = peak()
+print(tenth, peak())
+'''
+
+
+@linux
+@pytest.mark.full
+def test_ten_times_the_input_takes_no_more_memory():
+    env = os.environ | {'PYTHONPATH': os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run([sys.executable, '-c', MEMORY], capture_output=True, text=True, env=env, timeout=300)
+    tenth, all_of_it = map(int, done.stdout.split())
+    assert all_of_it < tenth + 8 * 1024, 'kilobytes: 90,000 rows more would be fifty times that'
