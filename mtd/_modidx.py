@@ -266,7 +266,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mtd.forms': { 'mtd.forms._Name': ('forms.html#_name', 'mtd/forms.py'),
                            'mtd.forms._Names': ('forms.html#_names', 'mtd/forms.py'),
                            'mtd.forms._Names.__init__': ('forms.html#_names.__init__', 'mtd/forms.py'),
-                           'mtd.forms._Names.see': ('forms.html#_names.see', 'mtd/forms.py'),
                            'mtd.forms._Parts': ('forms.html#_parts', 'mtd/forms.py'),
                            'mtd.forms._Parts.name': ('forms.html#_parts.name', 'mtd/forms.py'),
                            'mtd.forms._apply': ('forms.html#_apply', 'mtd/forms.py'),

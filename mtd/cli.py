@@ -9,12 +9,13 @@ __all__ = ['find_student', 'parser', 'main']
 import argparse, json, sys
 from pathlib import Path
 
-# %% ../nbs/cli.ipynb #156115ec
+# %% ../nbs/cli.ipynb #b6236afd
 def _run(args):
     from mtd.results import accuracy_rows, accuracy_table
-    from mtd.run import run_notebooks
+    from mtd.run import Run, price, run_notebooks
     from mtd.settings import load, parse_overrides
     overrides = parse_overrides(args.set)
+    if args.dry_run: return print(price(Run(load(args.profile, overrides))))
     run = run_notebooks(load(args.profile, overrides), overrides, args.notebooks)
     if not (run.folder/'report.html').exists(): return print(run.folder)
     print(accuracy_table(accuracy_rows(run.read('scores', 'scores.json'))))
@@ -51,11 +52,13 @@ def _ask(args):
         print(f'[{thought}] {outcome.status}: {number_text(outcome.answer) if outcome.ok else outcome.detail}\n{text}\n')
     print(f'combined ({reply.combination}): {"no answer" if reply.answer is None else number_text(reply.answer)}')
 
-# %% ../nbs/cli.ipynb #2bf708d9
+# %% ../nbs/cli.ipynb #2f7129b5
 def _push(args):
     import shutil, tempfile
     from mtd.finetuning import push_to_hub
     from mtd.results import accuracy_rows, accuracy_table
+    from mtd.thoughts import push_thoughts
+    if args.thoughts: return print(push_thoughts(Path(args.student)/'thoughts', args.repository))
     student, _ = find_student(args.student)
     scores = student.parent/'scores'/'scores.json'
     with tempfile.TemporaryDirectory() as folder: # a copy, since the run's own folder stays as it was made
@@ -125,7 +128,7 @@ def _add_store(commands):
     add('check', _store_check, 'is the file sound, and every row what it says?').add_argument('--salvage', metavar='NEW', help='copy what is true to a new store')
     add('compact', _store_compact, 'give back the room that is not needed')
 
-# %% ../nbs/cli.ipynb #645e41c9
+# %% ../nbs/cli.ipynb #cdbaeb47
 def parser() -> argparse.ArgumentParser:
     "The command line of `mtd`."
     from mtd import __version__
@@ -141,14 +144,16 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='override one setting; may be repeated')
     run = add('run', _run, 'execute the pipeline and write runs/<profile>/report.html')
     settable(run, 'lab')
+    run.add_argument('--dry-run', action='store_true', help='only say what would be asked of the teachers and what it would cost')
     run.add_argument('--notebooks', nargs='+', metavar='START', help='only the notebooks whose names start so, e.g. 04 05')
     settable(add('settings', _settings, 'list the profiles, or show what one of them means'), None)
     ask = add('ask', _ask, 'ask a student one question in every thought')
     ask.add_argument('--student', default='runs/lab', help='a run\'s folder or a student\'s folder')
     ask.add_argument('--max-new-tokens', type=int, default=256, help='longest answer, in tokens')
     ask.add_argument('question', help='the word problem')
-    push = add('push', _push, 'send a student to the hub (needs HF_TOKEN or a login)')
+    push = add('push', _push, 'send a student, or the thoughts it learned from, to the hub (needs HF_TOKEN or a login)')
     push.add_argument('--student', default='runs/lab', help='a run\'s folder or a student\'s folder')
+    push.add_argument('--thoughts', action='store_true', help='send the run\'s dataset of thoughts, and not its student')
     push.add_argument('repository', help='owner/name on the hub')
     _add_store(commands)
     return main

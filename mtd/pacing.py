@@ -115,8 +115,8 @@ def _halve(self, sent_at):
 
 Pacer._heard, Pacer.answered, Pacer._halve = _heard, _answered, _halve
 
-# %% ../nbs/pacing.ipynb #dab7c3b1
-HOPELESS = (401, 403, 404) # statuses after which no other request would fare better
+# %% ../nbs/pacing.ipynb #5e5b925f
+HOPELESS = frozenset({401, 403, 404}) # statuses after which no other request would fare better
 _WRONG = (400, 413, 422) # this request is wrong, the next one may be right
 _FREE_RETRIES = 20
 
@@ -136,7 +136,7 @@ def _failed(self,
     if status == 429 and not quota: return self._too_fast(now, retry_after(headers or {}), attempt, sent_at)
     if status in (0, 408, 503, 504): self._halve(sent_at)
     self._count(now)
-    if status in (*HOPELESS, *_WRONG) or quota or attempt >= self.pace.attempts: return None
+    if status in HOPELESS or status in _WRONG or quota or attempt >= self.pace.attempts: return None
     if self.spent_retries >= _FREE_RETRIES + self.pace.retries * self.answers: return None
     self.spent_retries += 1
     return self.rng.uniform(0, min(60.0, 0.5 * 2 ** attempt))

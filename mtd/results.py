@@ -88,7 +88,7 @@ def _picture(figure, alt):
 
 def _percent(x): return '' if x is None else f'{x:.1%}'
 
-# %% ../nbs/12_results.ipynb #094b27fe
+# %% ../nbs/12_results.ipynb #52512847
 def _results_html(d):
     rows, scores = accuracy_rows(d['scores']), d['scores']
     table = _table(['test set', 'answered by', 'n', 'accuracy', 'standard error', '95% interval', 'unparsable'],
@@ -108,9 +108,12 @@ def _results_html(d):
 def _kept_html(d):
     body = [[y['source'], y['thought'], y['asked'], y['kept'], _percent(y['kept'] / max(1, y['asked'])),
              ', '.join(f'{k} {n}' for k, n in y['reasons'].items())] for y in d['yields']]
-    cost = d['cost']
+    money = lambda x: '' if x is None else f'${x:,.6f}'
+    cost = [[c['thought'], c['bought'], c['prompt_tokens'], c['completion_tokens'], money(c['dollars']), money(c['per_completion']), c['kept'], money(c['per_kept'])]
+            for c in d['cost']]
     return ('<h2>What the filter kept</h2>' + _table(['source', 'thought', 'asked', 'kept', 'share', 'dropped for'], body) +
-            '<h2>Cost</h2>' + _table(['what', 'value'], sorted(cost.items()) if isinstance(cost, dict) else cost))
+            '<h2>What it cost, at list prices</h2>' +
+            _table(['thought', 'bought', 'tokens in', 'tokens out', 'dollars', 'per completion', 'kept', 'per kept thought'], cost))
 
 # %% ../nbs/12_results.ipynb #dc8c163e
 def _data_html(d):

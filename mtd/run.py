@@ -269,7 +269,7 @@ def make_completions(run, folder):
     write_jsonl(folder/'failures.jsonl', failures)
     write_jsonl(folder/'bought.jsonl', [b for a in answers.values() for b in a.bought])
 
-# %% ../nbs/run.ipynb #d6a6e435
+# %% ../nbs/run.ipynb #f5011143
 def requests_of(
     run: Run, # the run
     source: str, # `lab_teacher` or `endpoint`
@@ -293,6 +293,7 @@ def _store(run):
     from mtd.store import Store
     return Store(run.root/'completions.sqlite')
 
+# %% ../nbs/run.ipynb #035b594a
 def price(
     run: Run, # the run
 ) -> str: # Markdown
@@ -347,7 +348,7 @@ def _from_files(run, problems):
 
 SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
 
-# %% ../nbs/run.ipynb #43cc043e
+# %% ../nbs/run.ipynb #f5e6fe8a
 def _price_table(run): return [find_file('data/prices.json')]
 
 @_stage('problems completions', 'equality check_steps', 'verification thoughts prices', 'sympy numpy pyarrow', _price_table)
@@ -378,6 +379,7 @@ def _licences(s):
 LICENCES = dict(lab_teacher='written by this project, Apache-2.0', endpoint="under the terms of the endpoint's owner", annotations='openai/gsm8k, MIT',
                 recorded='under the licence of the recorded file')
 
+# %% ../nbs/run.ipynb #d3db8cd5
 def _splits(run):
     "Training and dev problems that stand in no test set, nor training problems in dev."
     leaked = {i for ids in run.read('problems', 'summary.json')['leaked'].values() for i in ids}
