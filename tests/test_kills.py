@@ -8,7 +8,7 @@ import pytest
 from mtd.lab_server import LabTeacher
 from mtd.store import Store
 
-STORIES, CONCURRENCY, KILLS = 80, 8, 100
+STORIES, CONCURRENCY, KILLS = 300, 16, 100
 
 # The whole way from the questions to the dataset. What goes on is written into a mapped file, which stays as it was when its writer is killed:
 # requests on the way, is a write going on, answers acknowledged.
@@ -62,7 +62,7 @@ def made(folder): # all that a run leaves for others, byte by byte
 
 
 def undisturbed(folder):
-    with LabTeacher(delay=0.02) as teacher:
+    with LabTeacher(delay=0.002) as teacher:
         start = time.monotonic()
         done = subprocess.run(command(teacher, prepared(folder)), capture_output=True, text=True)
         took = time.monotonic() - start
@@ -72,7 +72,7 @@ def undisturbed(folder):
 
 def killed_and_resumed(folder, after, expected):
     "Kill one run after some seconds, run it again to its end; what was going on at the kill."
-    with LabTeacher(delay=0.02) as teacher:
+    with LabTeacher(delay=0.002) as teacher:
         run = subprocess.Popen(command(teacher, prepared(folder)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(after)
         run.kill(); run.wait()
