@@ -731,6 +731,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'mtd.prices._encoding_counter': ('prices.html#_encoding_counter', 'mtd/prices.py'),
                             'mtd.prices._end': ('prices.html#_end', 'mtd/prices.py'),
                             'mtd.prices._field': ('prices.html#_field', 'mtd/prices.py'),
+                            'mtd.prices._longest': ('prices.html#_longest', 'mtd/prices.py'),
                             'mtd.prices._lose': ('prices.html#_lose', 'mtd/prices.py'),
                             'mtd.prices._missing': ('prices.html#_missing', 'mtd/prices.py'),
                             'mtd.prices._money': ('prices.html#_money', 'mtd/prices.py'),

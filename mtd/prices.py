@@ -6,11 +6,11 @@
 __all__ = ['load_prices', 'TokenCounter', 'token_counter', 'Cost', 'estimate_cost', 'dry_run', 'usage_cost', 'cost_table',
            'cost_markdown', 'Budget']
 
-# %% ../nbs/prices.ipynb #6f00ac95
+# %% ../nbs/prices.ipynb #d83e5a4f
 import math, re, threading, unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
-from json import loads
+from json import dumps, loads
 from pathlib import Path
 
 from .core import find_file
@@ -195,18 +195,29 @@ def _cost(rows, prices, what, dearest=False):
     if unknown: known = f'tokens only: {", ".join(unknown)} has no price, add it to data/prices.json'
     return Cost(n, read, written, None if unknown else round(total, 6), f'{what}; {known}')
 
-# %% ../nbs/prices.ipynb #afe84d56
+# %% ../nbs/prices.ipynb #d13a8fc9
 def _missing(requests, store, endpoint):
     "The distinct requests by key, and the keys of those that are stored."
     keyed = {r.key(endpoint): r for r in requests}
     return keyed, store.has(keyed) if store is not None else set()
 
-def _counted(requests, tokenizer):
-    "(request, tokens in) for each, and in words how they were counted."
-    counters = {model: token_counter(model, tokenizer) for model in dict.fromkeys(r.model for r in requests)}
-    said = ' / '.join(dict.fromkeys(c.how for c in counters.values())) or 'nothing to count'
-    return [(r, counters[r.model].count(r.body()['messages'])) for r in requests], said
+def _longest(body): # tokens of what will be written at most; None where nothing bounds it
+    asked = [body[k] for k in ('max_tokens', 'max_completion_tokens') if body.get(k)]
+    return max(asked) * (body.get('n') or 1) if asked else None
 
+def _counted(requests, tokenizer):
+    "(request, tokens in, tokens out at most) for each, and in words how they were counted."
+    counters = {model: token_counter(model, tokenizer) for model in dict.fromkeys(r.model for r in requests)}
+    how, rows, endless = ' / '.join(dict.fromkeys(c.how for c in counters.values())) or 'nothing to count', [], 0
+    for r in requests:
+        body = r.body()
+        longest = _longest(body)
+        endless += longest is None
+        rows.append((r, counters[r.model].count(body['messages']), longest or 0))
+    how += '; answers at most max_tokens'
+    return rows, how + (f', but {endless:,} without any, whose answers are not priced' if endless else '')
+
+# %% ../nbs/prices.ipynb #d268a515
 def estimate_cost(
     requests: list, # `Request`s
     prices: dict | None = None, # None: `load_prices()`
@@ -218,10 +229,10 @@ def estimate_cost(
     "What the requests would cost before any is sent: prompts as counted, answers at `max_tokens`."
     keyed, stored = _missing(requests, store, endpoint)
     counted, how = _counted([r for k, r in keyed.items() if k not in stored], tokenizer)
-    rows = [(r.model, 'batch' if batch else 'chat', n, r.max_tokens) for r, n in counted]
-    return _cost(rows, prices or load_prices(), f'{how}; answers at most max_tokens{"; as a batch" if batch else ""}')
+    rows = [(r.model, 'batch' if batch else 'chat', *tokens) for r, *tokens in counted]
+    return _cost(rows, prices or load_prices(), how + ('; as a batch' if batch else ''))
 
-# %% ../nbs/prices.ipynb #ae8c8de0
+# %% ../nbs/prices.ipynb #82f70cd9
 def _money(dollars, digits=4): return '–' if dollars is None else f'${dollars:,.{digits}f}'
 
 def _table(heads, rows): # markdown; the first column to the left, numbers to the right
@@ -241,8 +252,8 @@ def dry_run(
     lines = []
     for thought in [*dict.fromkeys(r.thought for r in keyed.values()), None]:
         mine = [r.thought for r in keyed.values() if thought in (r.thought, None)]
-        left = [(r, n) for r, n in counted if thought in (r.thought, None)]
-        now, later = (_cost([(r.model, via, n, r.max_tokens) for r, n in left], prices, how)
+        left = [row for row in counted if thought in (row[0].thought, None)]
+        now, later = (_cost([(r.model, via, *tokens) for r, *tokens in left], prices, how)
                       for via in ('chat', 'batch'))
         lines.append([thought or '**total**', len(mine), len(mine) - len(left), now.prompt_tokens,
                       now.completion_tokens, _money(now.dollars), _money(later.dollars)])
@@ -326,7 +337,7 @@ class Budget:
     reserved = property(lambda self: self._reserved / _UNIT) # for what is under way
     left = property(lambda self: (self._limit - self._spent - self._reserved) / _UNIT)
 
-# %% ../nbs/prices.ipynb #be5ec922
+# %% ../nbs/prices.ipynb #86dbb697
 def _rates(self, model):
     "What a token in and a token out cost at the worst, in units."
     price = _price(model, self._prices)
@@ -337,12 +348,15 @@ def _rates(self, model):
     return [math.ceil(round(p * share * _UNIT / 1e6, 3)) for p in (_dearest(price), price[1])]
 
 def _worst(self, request):
-    (dear, out), read = self._rates(request.model), _most_tokens(request.body()['messages'])
-    longest = self._prices.get('longest', math.inf)
-    if read > longest:
-        raise ValueError(f'problem {request.problem_id}: a prompt of up to {read:,} tokens, and the prices hold up to '
-                         f'{longest:,}; shorten it, or ask without a budget')
-    return read * dear + request.max_tokens * out
+    (dear, out), body = self._rates(request.model), request.body()
+    more = {k: v for k, v in body.items() if isinstance(v, dict) or isinstance(v, list) and k not in ('messages', 'stop')}
+    read, written = _most_tokens(body['messages']) + (_bytes(dumps(more)) if more else 0), _longest(body)
+    limit, tier = self._prices.get('longest', math.inf), body.get('service_tier', 'default')
+    odd = (f'a prompt of up to {read:,} tokens, and the prices hold up to {limit:,}; shorten it' if read > limit else
+           'nothing bounds the length of its answer; set max_tokens' if written is None else
+           f'the prices are not those of service_tier={tier!r}; leave it out' if tier not in ('default', 'flex') else '')
+    if odd: raise ValueError(f'problem {request.problem_id}: {odd}, or ask without a budget')
+    return read * dear + written * out
 
 def _check(self,
     requests, # all that will be asked
@@ -352,7 +366,7 @@ def _check(self,
 
 Budget._rates, Budget._worst, Budget.check = _rates, _worst, _check
 
-# %% ../nbs/prices.ipynb #0d0e6456
+# %% ../nbs/prices.ipynb #1110f3c5
 def _reserve(self,
     request, # a `Request`; the same object is given to `settle`, `lose` or `release`
 ) -> bool: # False: it might cross the budget. If something is under way, try again when that has settled
@@ -371,7 +385,7 @@ Budget.reserve = _reserve
 def _end(self, request, cost=None, lost=False): # None: the worst price
     with self._lock:
         if id(request) not in self._under_way:
-            raise ValueError(f'problem {request.problem_id}: nothing is reserved for this request; reserve it before it is sent')
+            raise ValueError(f'problem {request.problem_id}: nothing is reserved for this request; reserve it first')
         worst = self._under_way.pop(id(request))[1]
         cost = worst if cost is None else cost
         self._reserved, self._spent, self._lost = self._reserved - worst, self._spent + cost, self._lost + cost * lost

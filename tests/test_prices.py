@@ -359,6 +359,28 @@ def test_a_free_model_needs_no_budget_and_a_prompt_beyond_the_prices_is_refused(
     with pytest.raises(ValueError, match='p/7: a prompt of up to .* the prices hold up to 100,000'): Budget(10**6).check([ask(), ask(7, text='word ' * 30_000)])
 
 
+def test_what_else_the_body_holds_is_seen():
+    class Asked(Request):
+        more = {}
+        def body(self): return {k: v for k, v in (super().body() | self.more).items() if v is not None}
+    def with_(**more):
+        r = Asked('p/1', 'cot', [{'role': 'user', 'content': 'What?'}], 'gpt-4o-mini', max_tokens=100)
+        object.__setattr__(r, 'more', more)
+        return r
+    def out(r): return estimate_cost([r]).completion_tokens
+    def reserved(r):
+        budget = Budget(1)
+        return round(budget.reserve(r) and budget.reserved * 10**6 / 0.6, 6)
+    plain = reserved(with_())
+    assert out(with_(max_tokens=None, max_completion_tokens=2000)) == 2000 and reserved(with_(max_tokens=None, max_completion_tokens=2000)) == plain + 1900
+    assert out(with_(max_completion_tokens=50)) == 100 and reserved(with_(n=3)) == plain + 200 and out(with_(n=3)) == 300
+    tools = [{'type': 'function', 'function': {'name': 'f' * 400}}]
+    assert reserved(with_(tools=tools)) >= plain + 400 * 0.15 / 0.6 and reserved(with_(stop=['Q'], service_tier='flex')) == plain
+    with pytest.raises(ValueError, match='p/1: nothing bounds the length of its answer; set max_tokens'): Budget(1).check([with_(max_tokens=None)])
+    with pytest.raises(ValueError, match="not those of service_tier='priority'"): Budget(1).reserve(with_(service_tier='priority'))
+    assert out(with_(max_tokens=None)) == 0 and '1 without any, whose answers are not priced' in dry_run([with_(max_tokens=None)])
+
+
 @settings(max_examples=300)
 @given(st.data())
 def test_whatever_happens_the_budget_holds(data):
