@@ -140,7 +140,7 @@ def _transformers_counter(name):
         return TokenCounter(f'tokens of {name}, which has no chat template: 4 more a message', text)
     return TokenCounter(f'tokens of {name} in its chat template', text, whole=_templated(tokenizer, name, text))
 
-# %% ../nbs/prices.ipynb #d7c3de54
+# %% ../nbs/prices.ipynb #a942e0ad
 def _characters(text): return -(-len(text) // 3)
 
 def token_counter(
@@ -156,8 +156,7 @@ def token_counter(
         raise ValueError(f'{tokenizer!r} needs the package tiktoken; install mtd[tiktoken], or name no tokenizer')
     if tokenizer: return _transformers_counter(tokenizer)
     if model == lab.MODEL:
-        count = getattr(lab, 'count_tokens', None) or lab._tokens
-        return TokenCounter('tokens as the embedded teacher counts them', count, message=3, prompt=0)
+        return TokenCounter('tokens as the embedded teacher counts them', lab.count_tokens, message=3, prompt=0)
     return _tiktoken_counter(model) or TokenCounter(
         'estimated: 3 characters a token and 4 tokens a message', _characters)
 

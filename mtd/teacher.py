@@ -171,12 +171,12 @@ async def _woken(run, seconds):
         async with asyncio.timeout(None if seconds == float('inf') else seconds): await run.wake.wait()
     except TimeoutError: pass
 
-# %% ../nbs/03_teacher.ipynb #b8283e72
+# %% ../nbs/03_teacher.ipynb #064f0a57
 def _tokens_asked(request):
-    "Roughly what a provider counts against a limit: four characters a token, and the whole of the answer."
+    "Roughly what a provider counts against a limit: three characters a token, and the whole of the answer."
     body = request.body()
     longest = body.get('max_tokens') or body.get('max_completion_tokens') or 0
-    return sum(len(m['content']) for m in body['messages']) // 4 + longest
+    return sum(len(m['content']) for m in body['messages']) // 3 + longest
 
 async def _may_go(run, request, tokens):
     "Wait until the request may be sent; False if the run ends here."
@@ -244,7 +244,7 @@ def _count(run, key, request, row, headers):
 # %% ../nbs/03_teacher.ipynb #823b03d0
 _UNUSABLE = 50 # answers in a row without a thought in them: something is wrong with the question
 
-# %% ../nbs/03_teacher.ipynb #50ee3e0b
+# %% ../nbs/03_teacher.ipynb #ee2bb70c
 def _reason(error, timeout, secret):
     "Why a request failed, in words without the API key."
     import openai
@@ -262,7 +262,7 @@ def _give_back(run, key, request, error, sent_at):
     response, body = getattr(error, 'response', None), getattr(error, 'body', None)
     status, headers = getattr(response, 'status_code', 0), getattr(response, 'headers', {})
     quota = isinstance(body, dict) and body.get('code') == 'insufficient_quota'
-    if run.budget: (run.budget.release if status or _unsent(error) else run.budget.lose)(request)
+    if run.budget: (run.budget.release if _unbilled(status, error) else run.budget.lose)(request)
     reason = _reason(error, run.pacer.pace.timeout, run.api_key)
     run.tries[key] += status != 429
     wait = run.pacer.failed(reason, status, headers, run.tries[key], sent_at, quota)
@@ -274,9 +274,10 @@ def _cut(error): # what the transport calls a timeout although it is none
     from aiohttp import ClientConnectionError
     return next((e for e in _causes(error) if isinstance(e, ClientConnectionError) and not isinstance(e, TimeoutError)), None)
 
-# %% ../nbs/03_teacher.ipynb #966c0e7e
-def _unsent(error): # did the request certainly not reach the server?
+# %% ../nbs/03_teacher.ipynb #bce93852
+def _unbilled(status, error): # was it refused, or did it never reach the server?
     from aiohttp import ClientConnectorError, ConnectionTimeoutError
+    if status: return status not in (502, 504) and status < 520 # what a gateway says, the model may have answered
     return any(isinstance(e, (ClientConnectorError, ConnectionTimeoutError)) for e in _causes(error))
 
 def _causes(error):
@@ -364,7 +365,7 @@ def collect(
               for k, r in once.items() if k in rows]
     return Answers(completions, failed, bought)
 
-# %% ../nbs/03_teacher.ipynb #536c1134
+# %% ../nbs/03_teacher.ipynb #777b7ec8
 class MissingCompletion(TeacherError):
     "A replayed run needs an answer that the store does not hold."
 
@@ -390,17 +391,19 @@ def complete(
     if missing and replay: raise MissingCompletion(_not_there(missing, store))
     if not missing: return collect(requests, keys, store, source=source)
     run = _Run(missing, store, base_url, api_key, endpoint, Pacer(pace), None, watch or (lambda key, event: None), None)
-    if budget: run.budget = _budget(budget, requests, keys, store, prices)
+    if budget: run.budget = _budget(budget, requests, keys, store, prices, list(missing.values()))
     failures = _buy(run, progress)
     return collect(requests, keys, store, failures, source)
 
-# %% ../nbs/03_teacher.ipynb #5a897339
-def _budget(dollars, requests, keys, store, prices):
-    "A budget from which the answers that are there already have been paid."
+# %% ../nbs/03_teacher.ipynb #27c4def0
+def _budget(dollars, requests, keys, store, prices, missing):
+    "A budget from which the answers that are there already have been paid; `ValueError` if it could not be held."
     from mtd.prices import Budget, load_prices, usage_cost
     prices = prices or load_prices()
-    spent = usage_cost(collect(requests, keys, store).bought, prices).dollars
-    return Budget(dollars, prices, spent=spent or 0.0)
+    spent = usage_cost(collect(requests, keys, store).bought, prices, dearest=True).dollars
+    budget = Budget(dollars, prices, spent=spent or 0.0)
+    budget.check(missing)
+    return budget
 
 def _not_there(missing, store):
     key, r = next(iter(missing.items()))

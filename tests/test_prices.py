@@ -12,8 +12,7 @@ from mtd.lab_teacher import MODEL, reply
 from mtd.prices import (Budget, Cost, TokenCounter, _bytes, _most_tokens, cost_markdown, cost_table, dry_run, estimate_cost, load_prices, token_counter,
                         usage_cost)
 from mtd.teacher import Request, make_requests
-try: from mtd.store import Store
-except ImportError: from mtd.teacher import Store
+from mtd.store import Store
 
 PRICES = load_prices()
 PROBLEMS = [s.problem for s in lab_stories('train', 12)]
@@ -131,8 +130,7 @@ def test_a_dry_run_without_price_or_requests():
 # Whose tokens
 
 def test_the_embedded_teacher_is_counted_as_its_server_counts():
-    try: from mtd.lab_server import LabTeacher
-    except ImportError: from mtd.lab_teacher import LabTeacher
+    from mtd.lab_server import LabTeacher
     counter = token_counter(MODEL)
     asked = [replace(r, model=MODEL) for r in REQUESTS[:6]] + [ask(model=MODEL, text='Two  words, 12.50 and Ünï\u0301 😀 不 ½ x_1')]
     with LabTeacher() as teacher:
