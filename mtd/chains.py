@@ -260,7 +260,7 @@ def _partners(piece): # the parentheses that have one within the piece
         elif t.kind == 'close' and opened: found |= {k, opened.pop()}
     return found
 
-# %% ../nbs/06_chains.ipynb #4d3cdadb
+# %% ../nbs/06_chains.ipynb #63503e39
 def _is_share(term): return isinstance(term, _Lexeme) and (term.percent or '/' in term.text or 'frac' in term.text)
 
 def _goes_on(piece, k, terms, depth, partners): # after an operand: what follows, and how many lexemes that takes; None where the expression ends
@@ -273,6 +273,7 @@ def _goes_on(piece, k, terms, depth, partners): # after an operand: what follows
     unit = k < after < len(piece) and (piece[after].kind == 'op' or piece[after].kind == 'close' and depth and after in partners)
     return ('', after - k) if unit else None
 
+# %% ../nbs/06_chains.ipynb #7d0edd41
 def _expression(piece, start, partners):
     "The longest expression from `start` on, None where it is none, and where reading stopped."
     k, terms, depth, operand, whole = start, [], 0, True, None

@@ -228,7 +228,7 @@ def test_a_step_says_where_it_stands():
 
 numbers = st.one_of(st.integers(1, 2000).map(lambda n: (Fraction(n), f'{n:,}' if n % 2 else str(n))),
                     st.integers(1, 999).map(lambda n: (Fraction(n, 10), f'{n / 10:.1f}')))
-sums = st.recursive(numbers, lambda part: st.tuples(part, st.sampled_from('+-*x×/÷'), part, st.booleans()).map(lambda p: joined(*p)), max_leaves=6)
+sums = st.recursive(numbers, lambda part: st.tuples(part, st.sampled_from('+-*x×/÷'), part, st.booleans()).map(lambda p: joined(*p)), max_leaves=4)
 
 
 def joined(a, op, b, tight):
