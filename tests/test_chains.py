@@ -4,10 +4,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
-from mtd.chains import READING_RULES, RULES, read_answer, read_answers
-from mtd.core import EQUALITIES, same_answer
+from mtd.chains import READING_RULES, RULES, arithmetic_steps, false_steps, read_answer, read_answers
+from mtd.core import EQUALITIES, number_text, same_answer
 
 MTD_DATA = os.environ.get('MTD_DATA')
 
@@ -178,6 +178,106 @@ def test_a_batch_is_its_items():
     batch = ['The answer is 4.', 'nothing', None]
     assert read_answers(batch) == [read_answer(t) for t in batch]
     assert [o.status for o in read_answers(batch)] == ['read', 'no_answer', 'no_answer']
+
+
+# ---- arithmetic
+
+def how(text):
+    "What became of the steps of a text: `left = right` of each, with a mark."
+    marks = {'': '', 'rounded': '~', 'reading': ' else', 'run on': ' on'}
+    return [f'? = {s.right}' if s.note == 'unread' else f'{s.left} {"=" if s.holds else "!="} {s.right}{marks[s.note]}' for s in arithmetic_steps(text)]
+
+
+@pytest.mark.parametrize('text, steps', {
+    # what is read
+    '5 + 3 = 8': '8 = 8', 'She has 5+3=8 hats.': '8 = 8', '2 + 3 + 4 = 10': '9 != 10', '20 - 3 - 4 = 13': '13 = 13', '2 + 3 * 4 = 14': '14 = 14', '(2 + 3) * 4 = 20': '20 = 20',
+    '[(1 + 1) * 3] / 2 = 3': '3 = 3', '4 x 7.5 = 30': '30 = 30', '4x7 = 28': '28 = 28', '6 × 2 = 12': '12 = 12', '8 ÷ 2 = 4': '4 = 4', '6 · 2 = 12': '12 = 12', '8/2 = 4': '4 = 4', '12/3/2 = 2': '2 = 2',
+    '2 ^ 3 = 8': '8 = 8', '2 ** 3 = 8': '8 = 8', '8/2^2 = 2': '2 = 2', '3² = 9': '9 = 9', '2(3 + 4) = 14': '14 = 14', '(2)(3) = 6': '6 = 6', '-3 + 5 = 2': '2 = 2', '5 - -3 = 8': '? = 8', '−3 + 5 = 2': '2 = 2',
+    '1,200 + 300 = 1,500': '1500 = 1500', '$5 + $2.50 = $7.50': '15/2 = 15/2', '$ 5 + 2 = $ 7': '7 = 7', '€5 * 2 = €10': '10 = 10', '1 1/2 + 1/2 = 2': '2 = 2', '2½ * 2 = 5': '5 = 5', '.5 * 4 = 2': '2 = 2',
+    r'\frac{3}{4} \times 8 = 6': '6 = 6', r'$12 \div 4 = 3$': '3 = 3', r'\(2 \cdot 3 = 6\)': '6 = 6', r'5 \text{ apples} + 3 = 8': '8 = 8', r'10 / 3 \approx 3.3': '10/3 = 33/10~', '10 / 3 ≈ 3': '10/3 = 3~',
+    '**2 + 3 = 5**': '5 = 5', '2 + **3** = 5': '5 = 5', '* 2 + 3 = 5': '5 = 5', '- 2 + 3 = 5': '1 = 5 else', '6 times 7 = 42': '42 = 42', '6 plus 7 minus 1 = 12': '12 = 12',
+    '12 divided by 4 = 3': '3 = 3', '3 multiplied by 4 = 12': '12 = 12', '2 + 2 == 4': '4 = 4', '2 + 3\n= 5': '5 = 5', '2 + 3 = 5 and 5 * 2 = 11': '5 = 5|10 != 11', '2 * 3 = 6 = 5': '6 = 6|6 != 5',
+    '2 + 3 = 1 + 4 = 5': '5 = 5|5 = 5', '48/2 = <<48/2=24>>24': '24 = 24', 'He has <<48/2=24>>24': '24 = 24', 'so 48/3 = <<48/2=24>>24': '16 != 24|24 = 24', '<<5*0=0>>': '0 = 0',
+    # units
+    '5 apples + 3 apples = 8 apples': '8 = 8', '6 laps * 150 meters = 900 meters': '900 = 900', '5 dollars per hour * 3 hours = 15 dollars': '15 = 15', '5 feet * 12 inches/feet = 61 inches': '? = 61',
+    '$4/hour x 6 hours = $24': '24 = 24', '2 m * 3 m = 6 m^2': '6 = 6', '30 minutes * 4 = 2 hours': '120 = 2 else', '30 minutes * 4 = 3 hours': '? = 3', '5 * 60 = 300 minutes = 5 hours': '300 = 300',
+    '30 + 90 = 10 years': '120 = 10 else', '5 * 25 cents = $1.25': '125 = 5/4 else', '2 feet + 2 inches = 26 inches': '? = 26', '35 / 5 = 5 hours per day': '7 != 5', '380 / 60 = 6 hours 20 minutes': '? = 6', '17 / 5 = 3 remainder 2': '? = 3',
+    # percent and scale words
+    '20% * 50 = 10': '10 = 10', '10% of 60 = 6': '6 = 6', '60 - 10% of 60 = 54': '54 = 54', '1/2 of 60 = 30': '30 = 30', '100% - 20% = 80%': '4/5 = 4/5', '100 - 20 = 80%': '80 = 4/5 else', '50 - 20% = 40': '249/5 = 40 else',
+    '20 percent * 5 = 1': '1 = 1', '450 * 8% = 36': '36 = 36', '20% * 20 = 8': '4 != 8', '2 dozen * 3 = 72': '72 = 72', '36 / 12 = 3 dozen': '3 = 36 else', '2 million + 500,000 = 2.5 million': '2500000 = 2500000', '(7/35) x 100 = 20%': '20 = 1/5 else',
+    # rounding
+    '10 / 3 = 3.33': '10/3 = 333/100~', '10 / 3 = 3.34': '10/3 != 167/50', '20 / 3 = 6.66': '20/3 = 333/50~', '20 / 3 = 6.67': '20/3 = 667/100~', '17 / 3 = 5': '17/3 = 5~', '17 / 3 = 6': '17/3 = 6~', '17 / 3 = 7': '17/3 != 7',
+    '8.25 - 1 = 7': '29/4 != 7', '2.5 * 3 = 8': '15/2 = 8~', '1.005 + 1 = 2.01': '401/200 = 201/100~', '1/3 = 0.33': '1/3 = 33/100~', '2/3 = 66.7%': '2/3 = 667/1000~', '1.33 * 60 = 80': '399/5 = 80~', '1.31 * 60 = 80': '393/5 != 80',
+    '10 / 4 = 2.5 = 3': '5/2 = 5/2|5/2 != 3', '15 * 1/3 = 15 * 0.33': '5 = 99/20~',
+    # several readings, run on
+    '20 / 2/3 = 30': '10/3 = 30 else', '2 * 5 = 10 + 3 = 13': '10 = 13 on|13 = 13', '2 * 5 = 10 + 4 * 5 = 20': '10 = 30 on|30 = 20 on', '2 * 5 = 11 + 3 = 14': '10 != 14|14 = 14', '10% of 122 - 100 = 2.2': '-439/5 = 11/5 else', '10% of 122 - 100 = 22': '-439/5 = 22 else',
+    # what is not read, and what is no step
+    '2x + 4 = 10': '? = 10', '3x = 66': '? = 66', 'Total - 5 = 11': '? = 11', '5 * rate = 20': '? = 20', 'half of 30 - 5 = 10': '? = 10', 'half of 30 / 2 = 15': '15 = 15', 'twice 5 + 1 = 12': '? = 12', 'f(2 + 3) = 6': '? = 6',
+    '√16 + 2 = 6': '? = 6', '1/0 = 5': '? = 5', '3/4 = 45': '? = 45', '1/3 of the price = 20': '? = 20', '7:30 + 1 = 8': '? = 8', r'\frac{x}{2} + 1 = 5': '? = 5', 'x = 3': '', 'The total = 5': '', '5 = 5': '', '1 hour = 60 minutes': '', '2 + 3 >= 5': '', '2 + 3 != 6': '',
+    '2 + 3 = x': '', '2 + 3 is 6': '', '= 5': '', '2 + 3 =': '', '2 + 3, = 5': '', 'so x = 2 + 3 = 6': '5 != 6', 'Step 1: 2 + 2 = 4': '4 = 4', '1. 2 + 2 = 4': '4 = 4', 'In 2020, 2 + 2 = 4': '4 = 4', 'the 2nd is 2 + 2 = 4': '4 = 4', '': '', '9 - 4': ''}.items())
+def test_steps(text, steps): assert '|'.join(how(text)) == steps
+
+
+def test_a_step_says_where_it_stands():
+    text = 'So 6 * 5 = 30 kites fly. Then 30 - 8 = 24 are left, and 22 + 2 = 24.'
+    steps = arithmetic_steps(text)
+    assert [s.written for s in steps] == ['6 * 5 = 30 kites fly', '30 - 8 = 24', '22 + 2 = 24'] and all(s.written in text for s in steps)
+    assert false_steps(text) == [steps[1]] and not steps[1].holds and steps[1].left == 22
+    assert arithmetic_steps(None) == [] and arithmetic_steps(text, characters=20) == arithmetic_steps(text[:20])
+
+
+numbers = st.one_of(st.integers(1, 2000).map(lambda n: (Fraction(n), f'{n:,}' if n % 2 else str(n))),
+                    st.integers(1, 999).map(lambda n: (Fraction(n, 10), f'{n / 10:.1f}')))
+sums = st.recursive(numbers, lambda part: st.tuples(part, st.sampled_from('+-*x×/÷'), part, st.booleans()).map(lambda p: joined(*p)), max_leaves=4)
+
+
+def joined(a, op, b, tight):
+    space = '' if tight and op not in '/÷' else ' ' # a fraction without spaces has two readings
+    value = a[0] + b[0] if op == '+' else a[0] - b[0] if op == '-' else a[0] * b[0] if op in '*x×' else a[0] / b[0] if b[0] else Fraction(0)
+    return (value, f'({a[1]}{space}{op}{space}{b[1]})') if b[0] or op not in '/÷' else (a[0], a[1])
+
+
+@pytest.mark.fuzz
+@settings(max_examples=settings().max_examples // 4)
+@given(sums.filter(lambda s: s[1].startswith('(')), st.integers(2, 10**6), st.booleans(), st.sampled_from(['So that is {}.', '{}', 'First, find it: {} pens in all. The answer is 3', r'\({}\)', '<<{}>>']))
+def test_a_true_step_holds_and_a_false_one_does_not(left, off, less, prose):
+    value, written = left
+    written = written[1:-1] # the outermost parentheses
+    true, = arithmetic_steps(prose.format(f'{written} = {number_text(value)}'))
+    assert (true.left, true.right, true.holds, true.note) == (value, value, True, '')
+    false, = arithmetic_steps(prose.format(f'{written} = {number_text(value - off if less else value + off)}'))
+    assert not false.holds and false.left == value and false_steps(prose.format(f'{written} = {number_text(value)}')) == []
+
+
+@pytest.mark.fuzz
+@settings(max_examples=settings().max_examples // 2)
+@given(st.one_of(texts, st.lists(st.sampled_from(['1', '2.5', '3/4', ' + ', '=', ' = ', '-', '*', '/', 'x', '(', ')', ' of ', '%', ' apples', ' and ', '^', '<<', '>>', '\n', '$', 'half ', ' dozen', ' hours', '\\frac{1}{0}', '9' * 30, '1e9']), max_size=25).map(''.join)))
+def test_any_text_has_steps(text):
+    for s in arithmetic_steps(text):
+        assert s.written and type(s.right) is Fraction and (s.left is None) == (s.note == 'unread') and (s.holds or s.note == '') and (s.left is not None or s.holds)
+        if s.left == s.right: assert s.holds and s.note == ''
+
+
+BETWEEN = ['1=', '1+1=', '(', ')', '((1', '(1)', '1)(', '1 of ', '1/2 of ', '50% of ', 'a ', '1 a ', '1 a + ', '/a', '1/a', '<<', '<<1=1>>', '>>', '1.33*', 'x ', '1x', '1 x ', '2^', 'm^2', '=\n', 'minus 1', '1 - ', '1 a b and 2 = ',
+           '\\text', '1%', '+ 5%', '1.11 = ', '1.11 + ', '1,111 + ']
+
+
+def test_steps_take_time_in_proportion():
+    start = time.process_time()
+    for piece in HOSTILE + BETWEEN:
+        for text in ((piece * 20_000)[:3_000], (piece * 20_000)[:3_000] + ' = 4', ('1 + 1 = ' + piece * 20_000)[:3_000]): arithmetic_steps(text)
+    assert time.process_time() - start < 60, 'seconds for all'
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not MTD_DATA, reason='MTD_DATA is not set')
+def test_steps_of_real_chains():
+    rows = [json.loads(line) for line in (Path(MTD_DATA)/'teacher'/'llama3_70b_cot_gsm8k_train.jsonl').open(encoding='utf-8')]
+    steps = [arithmetic_steps(r['completion']) for r in rows]
+    assert sum(map(bool, steps)) == 7405 and sum(map(len, steps)) == 23828
+    assert sum(not s.holds for each in steps for s in each) == 207 and sum(s.note == 'unread' for each in steps for s in each) < 1100
+    human = [s for line in (Path(MTD_DATA)/'gsm8k'/'test.jsonl').open(encoding='utf-8') for s in arithmetic_steps(json.loads(line)['answer'])]
+    assert len(human) > 4500 and [str(s.left) for s in human if not s.holds] == ['273', '91', '12'], 'these are false, whoever wrote them'
 
 
 @pytest.mark.skipif(not MTD_DATA, reason='MTD_DATA is not set')
