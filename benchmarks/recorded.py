@@ -12,9 +12,11 @@ from pathlib import Path
 from mtd.chains import arithmetic_steps, false_steps, read_answer
 from mtd.core import digest, read_jsonl, same_answer, write_atomic
 from mtd.evaluation import wilson_interval
-from mtd.mixing import verify, yields
+from mtd.mixing import yields
 from mtd.problems import load_benchmark
+from mtd.replies import read_reply
 from mtd.teacher import recorded
+from mtd.verification import deduplicate, verify_each
 
 DATA = os.environ.get('MTD_DATA')
 CHAINS, PROGRAMS = 'teacher/llama3_70b_cot_gsm8k_train.jsonl', 'teacher/gpt35_pot_svamp_train.jsonl'
@@ -29,7 +31,7 @@ READ = [ # draws that were read chain by chain, by the row's number in the file;
 
 def filtered(problems, completions):
     "Every completion executed and compared, a row each."
-    return verify(problems, completions)
+    return list(deduplicate(verify_each({p.id: p.answer for p in problems}, completions)))
 
 
 def share(n, of):
@@ -38,16 +40,17 @@ def share(n, of):
 
 
 def through_the_filter(name):
-    "The figures of one file, and its rows as `verify` gives them."
+    "The figures of one file, and its rows."
     thought, benchmark, part, source = FILES[name]
     problems, rows = load_benchmark(benchmark, part, DATA).problems, read_jsonl(Path(DATA)/name)
     answers = recorded(Path(DATA)/name, problems, thought, source)
-    lost = [f for f in answers.failures if 'row' in f]
+    lost, unread = [f for f in answers.failures if 'row' in f], Counter(f['reason'] for f in answers.failures if 'sample' in f)
     kept = filtered(problems, answers.completions)
     table, = yields(kept)
     return kept, dict(
         thought=thought, source=source, rows=len(rows), joined_to=f'{benchmark}/{part}', joined=len(rows) - len(lost), not_joined=dict(Counter(f['reason'] for f in lost)),
         problems=len(problems), problems_with_one=len({c.problem_id for c in answers.completions}), completions=len(answers.completions),
+        no_thought_in=dict(unread),
         kept=share(table['kept'], table['asked']), dropped=table['reasons'], right=sum(r['right'] for r in kept), statuses=dict(Counter(r['status'] for r in kept)),
         right_by_the_gold_of_the_rows=right_by_own_gold(rows, thought))
 
@@ -55,11 +58,11 @@ def through_the_filter(name):
 def right_by_own_gold(rows, thought):
     "How many agree with the gold that their own row gives, joined to a problem or not."
     from mtd.prompting import execute
-    return sum(same_answer(o, r['gold']) for o, r in zip(execute(thought, [r['completion'] for r in rows]), rows))
+    return sum(same_answer(o, r['gold']) for o, r in zip(execute(thought, [read_reply(thought, r['completion']).text for r in rows]), rows))
 
 
 def audited(rows):
-    "The audit of the chains as `verify` gives them."
+    "The audit of the chains."
     steps = [arithmetic_steps(r['text']) for r in rows]
     every = [s for each in steps for s in each]
     false = [any(not s.holds for s in each) for each in steps]

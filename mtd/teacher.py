@@ -395,7 +395,7 @@ def complete(
     failures = _buy(run, progress)
     return collect(requests, keys, store, failures, source)
 
-# %% ../nbs/03_teacher.ipynb #27c4def0
+# %% ../nbs/03_teacher.ipynb #4e931d45
 def _budget(dollars, requests, keys, store, prices, missing):
     "A budget from which the answers that are there already have been paid; `ValueError` if it could not be held."
     from mtd.prices import Budget, load_prices, usage_cost
@@ -413,6 +413,7 @@ def _not_there(missing, store):
     return (f'{len(missing)} of the answers are not in {store.path}, the first: problem {r.problem_id!r}, thought {r.thought!r}, '
             f'sample {r.sample}, model {r.model!r}, key {key[:16]}…; {other}. Ask with replay off, or import the store of the original run')
 
+# %% ../nbs/03_teacher.ipynb #04fde7c7
 def _buy(run, progress) -> dict: # key -> (reason, would asking again help?)
     from tqdm import tqdm
     url = endpoint_identity(run.base_url)
