@@ -6,14 +6,16 @@
 __all__ = ['COLUMNS', 'FORMAT', 'PATIENCE', 'PAGE', 'LARGEST', 'Store', 'row_of', 'export_store', 'import_store', 'summary',
            'check_store', 'salvage_store', 'compact_store']
 
-# %% ../nbs/store.ipynb #eb80cb1b
+# %% ../nbs/store.ipynb #2bacdca7
 import functools, hashlib, json, os, re, sqlite3, threading, time, uuid, weakref
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout # before the hooks for a fork below: those of what was imported last run first, and ours wait for threads that hold such locks
+
 from .core import digest
 
-# %% ../nbs/store.ipynb #5099d9fc
+# %% ../nbs/store.ipynb #ee5f89b0
 COLUMNS = ('key', 'endpoint', 'model', 'problem_id', 'thought', 'sample', 'request', 'response', 'text', 'refusal',
            'finish_reason', 'usage', 'created', 'via') # of one completion; `request`, `response` and `usage` are JSON as text
 FORMAT = 1 # of the file; 0 had no `via` and no notes
@@ -28,17 +30,19 @@ _NOTES = 'CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)'
 def _format(db, path): # 'new', 'old' or 'current'; `ValueError` for anything else
     version = db.execute('PRAGMA user_version').fetchone()[0]
     columns = tuple(row[1] for row in db.execute('PRAGMA table_info(completions)'))
-    if not version and not db.execute('SELECT count(*) FROM sqlite_master').fetchone()[0]: return 'new'
+    small = 0 < Path(path).stat().st_size < 512 # SQLite takes such a scrap for an empty database
+    if not version and not small and not db.execute('SELECT count(*) FROM sqlite_master').fetchone()[0]: return 'new'
     if version == 0 and columns == COLUMNS[:-1]: return 'old'
     if version == FORMAT and columns == COLUMNS: return 'current'
     if version > FORMAT and 'key' in columns:
         raise ValueError(f'{path} was written by a newer mtd (format {version}, this one knows {FORMAT}): upgrade mtd, or give another path')
-    raise ValueError(f'{path} is no store of completions but another database: move it away, or give another path')
+    raise ValueError(f'{path} is no store of completions but something else: move it away, or give another path')
 
-# %% ../nbs/store.ipynb #2db2698e
+# %% ../nbs/store.ipynb #88a7437f
 def _in_words(error, path):
     "What SQLite reports, as an error that says what to do."
-    code, why = getattr(error, 'sqlite_errorcode', 0) & 0xff, f'({error})'
+    from_python = 11 if type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError) else 0 # text that is no UTF-8, keys out of order
+    code, why = getattr(error, 'sqlite_errorcode', from_python) & 0xff, f'({error})'
     if code in (11, 26): # CORRUPT, NOTADB
         if 'not a database' in str(error):
             return ValueError(f'{path} is no store of completions {why}: move it away, or give another path')
@@ -63,7 +67,7 @@ def _words(path):
         if told is e: raise
         raise told from e
 
-# %% ../nbs/store.ipynb #9ece09d6
+# %% ../nbs/store.ipynb #a52a32b0
 def _connect(path, mode='rwc', sync='FULL'):
     def connect(options):
         db = sqlite3.connect(f'{path.absolute().as_uri()}?{options}', uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
@@ -75,7 +79,7 @@ def _connect(path, mode='rwc', sync='FULL'):
     try: return connect(f'mode={mode}')
     except sqlite3.OperationalError as e:
         log = path.with_name(path.name + '-wal')
-        if e.sqlite_errorcode & 0xff != 14 or not path.is_file() or (log.exists() and log.stat().st_size): raise
+        if e.sqlite_errorcode & 0xff not in (8, 14) or not path.is_file() or (log.exists() and log.stat().st_size): raise
         return connect('mode=ro&immutable=1')
 
 @contextmanager
@@ -210,7 +214,7 @@ def _notes(self, prefix: str = '') -> dict:
 
 Store._all, Store.get, Store.has, Store.note, Store.notes = _all, _get, _has, _note, _notes
 
-# %% ../nbs/store.ipynb #eddc91aa
+# %% ../nbs/store.ipynb #4753cc8e
 PAGE = 256, 8_000_000 # rows, or about so many characters if that is less
 
 def _page(self, sql, values):
@@ -229,6 +233,9 @@ def _scan(self, columns, where):
     sql = f'SELECT {names} FROM completions WHERE {" AND ".join(["key > ?", *(f"{name} = ?" for name in where)])} ORDER BY key LIMIT {PAGE[0]}'
     last = ''
     while page := self._page(sql, [last, *where.values()]):
+        ends = last, page[0][0], page[-1][0]
+        if not all(isinstance(key, str) for key in ends) or not ends[0] < ends[1] <= ends[2]: # else a damaged index would lead in circles
+            raise _in_words(sqlite3.DatabaseError('keys out of order'), self.path)
         yield from page
         last = page[-1][0]
 
@@ -241,12 +248,13 @@ def _rows(self,
 
 Store._page, Store._scan, Store.rows = _page, _scan, _rows
 
-# %% ../nbs/store.ipynb #0ea5fb01
+# %% ../nbs/store.ipynb #eaf972ec
 def _claims_folder(path): return path.with_name(path.name + '.claims')
 
 def _open_claims(path):
     folder = _claims_folder(path)
-    folder.mkdir(exist_ok=True)
+    try: folder.mkdir(exist_ok=True)
+    except OSError as e: raise type(e)(f'{folder} cannot be made ({e.strerror}): claims stand in it, so make the store\'s folder writable') from None
     deadline = time.monotonic() + PATIENCE
     while True:
         db = _connect(folder/'claims.sqlite', sync='NORMAL') # never inconsistent; the last ones may be gone after a loss of power
@@ -260,7 +268,6 @@ def _open_claims(path):
         time.sleep(0.05)
 
 def _lives(folder, owner): # does the process that owns this lock file live? Asked within a transaction on the claims, so by one at a time
-    from filelock import FileLock, Timeout
     lock = FileLock(folder/f'{owner}.lock')
     try: lock.acquire(blocking=False)
     except Timeout: return True
@@ -271,10 +278,9 @@ def _lives(folder, owner): # does the process that owns this lock file live? Ask
 def _bury(db, folder, owner):
     if not _lives(folder, owner): db.execute('DELETE FROM claims WHERE owner = ?', [owner])
 
-# %% ../nbs/store.ipynb #d63b9e89
+# %% ../nbs/store.ipynb #f7d61bc6
 def _own(self, db): # this store's name as an owner, behind a lock that is held as long as the process lives
     if self._owner and self._owner[0] == os.getpid(): return self._owner[1]
-    from filelock import FileLock
     folder, name = _claims_folder(self.path), uuid.uuid4().hex
     for left in folder.glob('*.lock'): _bury(db, folder, left.stem)
     lock = FileLock(folder/f'{name}.lock')
@@ -499,7 +505,7 @@ def import_store(
         for name, n in zip(counts, (added, len(group) - added - different, different)): counts[name] += n
     return counts
 
-# %% ../nbs/store.ipynb #9ce00355
+# %% ../nbs/store.ipynb #f615319e
 def summary(
     store: Store, # the store
     **where, # columns and the values they must have
@@ -507,19 +513,23 @@ def summary(
     "What is stored, by endpoint, model and thought."
     counts = {}
     for _, *names, refusal, reason, usage in store._scan(('endpoint', 'model', 'thought', 'refusal', 'finish_reason', 'usage'), where):
-        used = json.loads(usage)
+        used = json.loads(usage) if usage else {}
         tokens = [used.get(name, 0) for name in ('prompt_tokens', 'completion_tokens')]
         found = counts.setdefault(tuple(names), [0] * 6)
         for i, n in enumerate((1, refusal != '', reason == 'length', *tokens, sum(tokens))): found[i] += n
     names = ('endpoint', 'model', 'thought', 'completions', 'refused', 'cut', 'prompt_tokens', 'completion_tokens', 'tokens')
     return [dict(zip(names, (*which, *n))) for which, n in sorted(counts.items())]
 
-# %% ../nbs/store.ipynb #32dd2299
+# %% ../nbs/store.ipynb #a6a80b9c
 def _readable(db): # dicts with `COLUMNS` by rowid, past every damaged page
     columns = [row[1] for row in db.execute('PRAGMA table_info(completions)')]
     sql, last, missed = f'SELECT rowid, {", ".join(columns)} FROM completions NOT INDEXED WHERE rowid', 0, 0
-    while missed < 100_000:
-        try: found = db.execute(f'{sql} > ? ORDER BY rowid LIMIT 64', [last]).fetchall()
+    try: end = db.execute('SELECT max(rowid) FROM completions').fetchone()[0] or 0
+    except sqlite3.DatabaseError: end = 0
+    while missed < 10_000 or last < end:
+        try:
+            found = db.execute(f'{sql} > ? ORDER BY rowid LIMIT 64', [last]).fetchall()
+            if any(a[0] >= b[0] for a, b in zip([(last,), *found], found)): raise sqlite3.DatabaseError('rows out of order')
         except sqlite3.DatabaseError: # something is wrong within the next rows: one step
             last += 1
             try: found = db.execute(f'{sql} = ?', [last]).fetchall()
