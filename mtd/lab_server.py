@@ -18,7 +18,7 @@ from time import monotonic, time
 from .core import digest, write_atomic
 from .lab_teacher import MODEL, VERSION, count_tokens, cut_tokens, reply
 
-# %% ../nbs/lab_server.ipynb #05354598
+# %% ../nbs/lab_server.ipynb #0b00c3a2
 MAX_BODY, MAX_UPLOAD = 1 << 20, 200 << 20 # bytes of a request and of a file
 
 def _option(default, help): return field(default=default, metadata={'help': help})
@@ -39,6 +39,7 @@ class Options:
     batch_failing: float = _option(0.0, 'share of the lines of a batch that fail, 0 to 1')
     batch_done: float = _option(1.0, 'share of the lines that are done when a batch expires; 1: it does not expire')
     batch_troubled: int = _option(0, 'how many batches, from the first, fail or expire so; 0: all')
+    batch_limit: int = _option(0, 'how many batches may be under way at once, one more fails; 0: any number')
     max_upload: int = _option(MAX_UPLOAD, 'the largest file, in bytes')
     state: str = _option('', 'folder of files and batches, which then survive a restart')
     port: int = _option(0, '0 lets the system choose')
@@ -388,7 +389,7 @@ def _answer_line(service, line, troubled) -> dict:
     try: return _result(id, 200, service.answer(line['body']))
     except Refused as e: return _result(id, e.status, e.body())
 
-# %% ../nbs/lab_server.ipynb #bf57f90a
+# %% ../nbs/lab_server.ipynb #97ad1008
 def _turn(service, batch, status, **more):
     "The next state of a batch, with its time."
     batch |= {'status': status, f'{status}_at': int(time())} | more
@@ -399,6 +400,10 @@ async def _run_batch(service, batch):
     step, shelf = service.options.batch_seconds / 10, service.shelf
     if batch['status'] == 'validating': await asyncio.sleep(step)
     lines, errors = await asyncio.to_thread(check_batch_file, shelf.path(batch['input_file_id']), batch['endpoint'])
+    before = (c for c in shelf.cards.values() if c['object'] == 'batch' and c['_number'] < batch['_number'])
+    others = sum(c['status'] not in OVER for c in before)
+    if not errors and 0 < service.options.batch_limit <= others and batch['status'] == 'validating':
+        errors = [dict(code='token_limit_exceeded', message='Too much is queued.', line=None, param=None)]
     if errors: return _turn(service, batch, 'failed', errors={'object': 'list', 'data': errors})
     if batch['status'] == 'validating': _turn(service, batch, 'in_progress', model=lines[0]['body'].get('model'))
     if batch['status'] != 'finalizing':
