@@ -12,7 +12,7 @@ from importlib import import_module
 
 from .core import Outcome, find_file, read_jsonl
 
-# %% ../nbs/02_prompting.ipynb #65500821
+# %% ../nbs/02_prompting.ipynb #b5086cb9
 @dataclass(frozen=True)
 class Thought:
     "One language in which a solution can be written."
@@ -24,12 +24,13 @@ class Thought:
     executor: str # dotted name of a function `list[str] -> list[Outcome]`
     reader: str # dotted name of a function `str -> Reply`: what to take out of a model's answer
     form: str # dotted name of a function `str -> str`: equal for two texts that are the same solution
+    check: str = '' # dotted name of a function `str -> list`: the false steps of a text; '' where its execution is the check
 
-# %% ../nbs/02_prompting.ipynb #d59766d8
+# %% ../nbs/02_prompting.ipynb #5ad3e1bb
 THOUGHTS = {t.name: t for t in (
     Thought('cot', 'Chain of Thought', "Let's think step by step.",
             'Solve the word problem in short sentences, one arithmetic step each. End with "The answer is N.", N a plain number.',
-            'data/demonstrations/cot.jsonl', 'mtd.chains.read_answers', 'mtd.replies.read_chain', 'mtd.forms.chain_form'),
+            'data/demonstrations/cot.jsonl', 'mtd.chains.read_answers', 'mtd.replies.read_chain', 'mtd.forms.chain_form', 'mtd.chains.false_steps'),
     Thought('pot', 'Program of Thought', 'Let’s break down the code step by step',
             'Solve the word problem by a short Python program, one step a line. The last line is `ans = ...`. Write code only.',
             'data/demonstrations/pot.jsonl', 'mtd.programs.run_all', 'mtd.replies.read_program', 'mtd.forms.program_form'),
