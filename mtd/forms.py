@@ -91,16 +91,19 @@ def _tree_form(tree: ast.Module, texts: bool = False) -> str:
         if name in names.bound and name not in kept and name[:2] != '__': out[at] = numbers.setdefault(name, f'%{len(numbers)}')
     return ' '.join(out)
 
-# %% ../nbs/forms.ipynb #0793e5a2
+# %% ../nbs/forms.ipynb #85e2d408
+def _quietly(text: str): # the tree, or an `Outcome`; the parser's warnings are of the program's spelling, and nobody's here
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return _parse(text)
+
 def _spaced(text: str) -> str: return 'text ' + ' '.join(text.split())
 
 def program_form(
     text: str, # a program as a model wrote it
 ) -> str: # equal for programs that are the same up to comments, docstrings, layout, names, and spellings of constants
     "The normal form of a program; of what does not parse, its words. Nothing is computed, and nothing raises."
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # of the program's own spelling
-        tree = _parse(text)
+    tree = _quietly(text)
     return _tree_form(tree, '__doc__' in text) if isinstance(tree, ast.Module) else _spaced(unfence(text))
 
 # %% ../nbs/forms.ipynb #a88fcd0c
