@@ -64,7 +64,7 @@ def _walk(tree: ast.Module, names: _Names, texts: bool) -> list: # the tree in t
         else: out.append('-' if x is None else str(x))
     return out
 
-# %% ../nbs/forms.ipynb #d2702eda
+# %% ../nbs/forms.ipynb #669b5a30
 _ANSWERS, _BUILTINS = {'ans', 'answer', 'result'}, frozenset(dir(builtins))
 _BY_TEXT = {'eval', 'exec', 'globals', 'locals', 'vars', 'dir', 'compile', '__import__'}
 
@@ -72,6 +72,7 @@ def _open(x, kind, todo, names): # pushes the fields of a node, returns its firs
     head, fields = _fields.get(kind) or _fields_of(kind)
     for field, binding in fields:
         value = getattr(x, field)
+        if kind is ast.JoinedStr: value = [v for v in value if getattr(v, 'value', None) != ''] # Python 3.12.1 puts empty texts there
         if binding and value: value = _Name(value) if type(value) is str else [_Name(n) for n in value]
         todo.append(value)
     if kind is ast.keyword: names.kept.add(x.arg)
