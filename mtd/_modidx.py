@@ -336,6 +336,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'mtd.forms._literal': ('forms.html#_literal', 'mtd/forms.py'),
                            'mtd.forms._open': ('forms.html#_open', 'mtd/forms.py'),
                            'mtd.forms._primitive': ('forms.html#_primitive', 'mtd/forms.py'),
+                           'mtd.forms._quietly': ('forms.html#_quietly', 'mtd/forms.py'),
                            'mtd.forms._read': ('forms.html#_read', 'mtd/forms.py'),
                            'mtd.forms._refined': ('forms.html#_refined', 'mtd/forms.py'),
                            'mtd.forms._relations': ('forms.html#_relations', 'mtd/forms.py'),

@@ -64,7 +64,7 @@ def _walk(tree: ast.Module, names: _Names, texts: bool) -> list: # the tree in t
         else: out.append('-' if x is None else str(x))
     return out
 
-# %% ../nbs/forms.ipynb #d2702eda
+# %% ../nbs/forms.ipynb #669b5a30
 _ANSWERS, _BUILTINS = {'ans', 'answer', 'result'}, frozenset(dir(builtins))
 _BY_TEXT = {'eval', 'exec', 'globals', 'locals', 'vars', 'dir', 'compile', '__import__'}
 
@@ -72,6 +72,7 @@ def _open(x, kind, todo, names): # pushes the fields of a node, returns its firs
     head, fields = _fields.get(kind) or _fields_of(kind)
     for field, binding in fields:
         value = getattr(x, field)
+        if kind is ast.JoinedStr: value = [v for v in value if getattr(v, 'value', None) != ''] # Python 3.12.1 puts empty texts there
         if binding and value: value = _Name(value) if type(value) is str else [_Name(n) for n in value]
         todo.append(value)
     if kind is ast.keyword: names.kept.add(x.arg)
@@ -91,16 +92,19 @@ def _tree_form(tree: ast.Module, texts: bool = False) -> str:
         if name in names.bound and name not in kept and name[:2] != '__': out[at] = numbers.setdefault(name, f'%{len(numbers)}')
     return ' '.join(out)
 
-# %% ../nbs/forms.ipynb #0793e5a2
+# %% ../nbs/forms.ipynb #85e2d408
+def _quietly(text: str): # the tree, or an `Outcome`; the parser's warnings are of the program's spelling, and nobody's here
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return _parse(text)
+
 def _spaced(text: str) -> str: return 'text ' + ' '.join(text.split())
 
 def program_form(
     text: str, # a program as a model wrote it
 ) -> str: # equal for programs that are the same up to comments, docstrings, layout, names, and spellings of constants
     "The normal form of a program; of what does not parse, its words. Nothing is computed, and nothing raises."
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # of the program's own spelling
-        tree = _parse(text)
+    tree = _quietly(text)
     return _tree_form(tree, '__doc__' in text) if isinstance(tree, ast.Module) else _spaced(unfence(text))
 
 # %% ../nbs/forms.ipynb #a88fcd0c

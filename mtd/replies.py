@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['LONGEST_REPLY', 'REASONS', 'Reply', 'read_chain', 'read_program', 'read_equations', 'read_reply']
 
-# %% ../nbs/replies.ipynb #2f58c846
+# %% ../nbs/replies.ipynb #71258982
 import ast, builtins, pkgutil, re
 from dataclasses import dataclass, replace
 
 from .chains import _boxed, _first_turn, _hashes, _number_in, _sentences, _without_thinking
-from .forms import _tree_form, program_form, system_form
-from .programs import _FENCE, _bound, _called_last, _parse, unfence
+from .forms import _quietly, _tree_form, program_form, system_form
+from .programs import _FENCE, _bound, _called_last, unfence
 from .prompting import find_thought
 
 # %% ../nbs/replies.ipynb #55ad9b69
@@ -108,11 +108,11 @@ def _leaves_answer(tree: ast.Module) -> bool: # by the executor's five rules, as
     if bound & {'ans', 'answer', 'result'} or _called_last(tree, bound): return True
     return isinstance(last, ast.Expr) and not isinstance(last.value, ast.Constant)
 
-# %% ../nbs/replies.ipynb #7b224881
+# %% ../nbs/replies.ipynb #1afac7bc
 _PIECES = 64 # more than these are not looked at
 
 def _tree(text: str): # None where it is no program
-    tree = _parse(text)
+    tree = _quietly(text)
     return tree if isinstance(tree, ast.Module) and tree.body else None
 
 def _solutions(pieces: list) -> list: # `(text, does it leave an answer?)`, continuations joined to what they continue
@@ -145,7 +145,7 @@ def _fenced(text: str) -> tuple: # the blocks marked as Python, else all; and th
     if found and text[found[-1].end():].strip('` \t\n'): notes.append('epilogue')
     return [m[2] for m in found if m[1].lower() in ('python', 'py', 'python3')] or [m[2] for m in found], notes
 
-# %% ../nbs/replies.ipynb #eebe502b
+# %% ../nbs/replies.ipynb #3b73c235
 def read_program(
     text: str, # a program as a model wrote it
 ) -> Reply:
@@ -154,7 +154,9 @@ def read_program(
     pieces, notes = _fenced(plain) if '```' in plain else ([], [])
     if not pieces:
         if (tree := _tree(plain)) is not None: return Reply(text, 'several answers') if _defined_twice(tree) else Reply(text)
-        pieces, notes = _runs(plain.split('\n'))
+        cut = (first := _first_turn(plain)) != plain and any(answers for _, answers in _solutions(_runs(first.split('\n'))[0]))
+        pieces, notes = _runs((first if cut else plain).split('\n'))
+        if cut: notes.append('next question')
         if not pieces: return Reply(text, 'no program')
     solutions = _solutions(pieces)
     if not solutions: return Reply(unfence(text) if 'code fence' in notes else text, note='code fence' if 'code fence' in notes else '')
@@ -181,7 +183,7 @@ def _two_systems(text: str) -> bool: # two different `ans = …` with equations 
     if len({''.join(m[1].split()) for m in asked}) < 2: return False
     return any(map(_equation, text[asked[0].end():asked[-1].start()].split('\n')))
 
-# %% ../nbs/replies.ipynb #67469919
+# %% ../nbs/replies.ipynb #ea5c5c49
 def read_equations(
     text: str, # equations as a model wrote them
 ) -> Reply:
@@ -193,7 +195,10 @@ def read_equations(
     if len(whole) > 1 and len(set(map(system_form, whole))) > 1: return Reply(text, 'several answers')
     if len(whole) > 1: said = whole[0]
     elif pieces: said = '\n'.join(pieces)
-    else: said, notes = _unframed(plain)
+    else:
+        cut = (first := _first_turn(plain)) != plain and _ASKED.search(first)
+        said, notes = _unframed(first.rstrip() if cut else plain)
+        if cut: notes.append('next question')
     if not any(map(_equation, said.split('\n'))): return Reply(text, 'no equations')
     if _two_systems(said): return Reply(text, 'several answers')
     return Reply(said, note=', '.join(notes)) if notes else Reply(text)

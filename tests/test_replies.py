@@ -46,7 +46,8 @@ def test_an_unknown_thought_and_an_unknown_reason():
 
 
 @pytest.mark.parametrize('around', ['{}', 'Here it is:\n\n{}', 'Sure!\n\n{}\n\nI hope this helps!', '```\n{}\n```', 'Of course.\n```\n{}\n```\nThat is all.',
-                                    '<think>Is it 3 or 4?</think>\n{}', '\n\n{}\n\n', '<think>a</think>Here:\n\n```\n{}\n```\n', '\ufeff{}'])
+                                    '<think>Is it 3 or 4?</think>\n{}', '\n\n{}\n\n', '<think>a</think>Here:\n\n```\n{}\n```\n', '\ufeff{}',
+                                    '{}\n\nQuestion: How many are 3 and 4?\nans = 3 + 4', 'Here:\n{}\n\nProblem 2: Is 4 = 5?\nThe answer is 7.'])
 @pytest.mark.parametrize('name', THOUGHTS)
 def test_nothing_right_is_lost_in_a_wrapping(name, around):
     replies = [read_reply(name, around.format(text)) for text, _ in GOLD[name]]
@@ -74,7 +75,7 @@ def test_the_program_in_a_reply(text, said, note):
 @pytest.mark.parametrize('text', [
     '```python\nans = 1 + 1\n```\nAlternatively:\n```python\nprint(3)\n```', 'Solution 1:\nans = 1\n\nSolution 2:\nx = 2\nans = x',
     '```\ndef f():\n    return 1\n```\n```\ndef f():\n    return 2\n```', 'def solution():\n    return 1\n\ndef solution():\n    return 2',
-    'Here:\ndef solution():\n    return 1\n\ndef solution():\n    return 2'])
+    'Here:\ndef solution():\n    return 1\n\ndef solution():\n    return 2', 'x = 1\n# Question: 2?\nans = x\n\nAnd then:\nans = 4'])
 def test_two_programs_are_several_answers(text):
     assert read_program(text) == Reply(text, 'several answers')
 
@@ -120,6 +121,7 @@ HOSTILE = ['`' * 10**6, '```' + ' ' * (10**6 - 3), '```' + 'a' * (10**6 - 3), '`
            'x = ' + 'a.' * 9_000 + 'b\nnot code', 'f"' + '{' * 400 + '"']
 
 
+@pytest.mark.filterwarnings('error')
 def test_hostile_replies_are_read_to_their_end_and_nothing_runs(): # three seconds; a pattern that is not linear would take hours
     for name in THOUGHTS:
         for text in HOSTILE: assert read_reply(name, text).reason in ('', *REASONS)
@@ -130,7 +132,7 @@ PIECES = st.sampled_from(['```', '```python', '\n', '\n', 'ans = ', 'x', ' = ', 
 
 
 @given(st.one_of(st.lists(PIECES, max_size=25).map(''.join), st.text(max_size=60)))
-@settings(max_examples=1500)
+@settings(max_examples=500)
 def test_any_text_is_read_and_reading_what_was_read_changes_nothing(text):
     for name in THOUGHTS:
         reply = read_reply(name, text)
@@ -142,7 +144,7 @@ def test_any_text_is_read_and_reading_what_was_read_changes_nothing(text):
 
 
 @given(st.lists(PIECES, max_size=20).map(''.join))
-@settings(max_examples=1500)
+@settings(max_examples=500)
 def test_what_the_solver_and_the_reader_of_chains_answer_stays(text):
     for name in ('cot', 'eot'):
         before, reply = execute(name, text), read_reply(name, text)
