@@ -225,8 +225,8 @@ def test_left_early_it_leaves_nothing(how):
 
 SCRIPT = '''
 import sys, test_verification as t
-def go():
-    for n, row in enumerate(t.verify_each(t.GOLD, t.mixed(10000), workers=2, chunk=20)):
+def go(**more):
+    for n, row in enumerate(t.verify_each(t.GOLD, t.mixed(10000), workers=2, chunk=20, **more)):
         if n == 100: print('working', flush=True)
 '''
 
@@ -345,6 +345,17 @@ def test_on_ray_what_dies_is_replaced_and_a_cluster_of_ones_own_is_left_running(
         assert ray.is_initialized() and len(risky(['a'] * 20, backend='ray')) == 20
     finally: ray.shutdown()
     assert gone({*processes(os.getpid())} - before)
+
+
+@linux
+@pytest.mark.full
+def test_a_killed_parent_takes_its_ray_with_it(ray):
+    child = started("go(backend='ray')")
+    below = processes(child.pid)
+    assert any('raylet' in c for c in below.values()) and any('mtd.sandbox' in c for c in below.values())
+    child.kill()
+    child.communicate(timeout=20)
+    assert gone([p for p, c in below.items() if 'Agent' not in c], 60), "Ray's own two agents notice it about a minute later"
 
 
 # Memory
