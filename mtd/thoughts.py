@@ -67,7 +67,7 @@ def _unicode(text: str) -> str: # half of a surrogate pair, which JSON can carry
     except UnicodeEncodeError: return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
     return text
 
-# %% ../nbs/thoughts.ipynb #742edada
+# %% ../nbs/thoughts.ipynb #592f043a
 def write_thoughts(
     folder, # where the dataset shall stand; what else is in it stays
     rows, # what `verify_each` and `deduplicate` yield; any iterable, read once
@@ -80,6 +80,7 @@ def write_thoughts(
 ) -> dict: # split -> rows written
     "Write `data/<split>.parquet` and `README.md`; `ValueError` for a wrong row, a problem in two splits or an empty split."
     folder, known, where = Path(folder), {p.id: p for p in problems}, {}
+    if not splits: raise ValueError('there is nothing to write; give at least one split')
     for name, ids in splits.items():
         if not re.fullmatch(r'\w+', name): raise ValueError(f'a split cannot be called {name!r}; use letters, digits and _')
         if both := where.keys() & set(ids): raise ValueError(f'{len(both)} problems are in {where[min(both)]} and in {name}, e.g. {min(both)}; split the problems first')
