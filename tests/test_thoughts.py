@@ -145,3 +145,73 @@ def test_a_killed_write_leaves_what_stood_there(written):
     assert left.items() > before.items() and len(list(read_thoughts(written))) == 100, 'files of the killed one lie beside'
     write_thoughts(written, rows(50), PROBLEMS, SPLITS)
     assert set(bytes_of(written)) == set(before) and len(list(read_thoughts(written))) == 50
+
+
+# Sent: a loopback hub that keeps what it is sent. It takes files within the commit, where the hub would ask for large ones by another way
+
+class Hub(BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+
+    def answer(self):
+        said = self.rfile.read(int(self.headers['Content-Length'] or 0)).decode()
+        hub, route = self.server, self.path.partition('?')[0].removeprefix('/api/')
+        hub.asked.append((self.command, route, self.headers['Authorization']))
+        if route == 'repos/create':
+            hub.private = json.loads(said)['visibility'] == 'private'
+            reply = {'url': f'{hub.endpoint}/datasets/somebody/thoughts'}
+        elif route.endswith('/tree/main'): reply = [dict(type='file', path=p, size=len(b), oid='0' * 40) for p, b in hub.files.items()]
+        elif route.endswith('/preupload/main'): reply = {'files': [dict(path=f['path'], uploadMode='regular', shouldIgnore=False) for f in json.loads(said)['files']]}
+        elif route.endswith('/commit/main'):
+            for line in map(json.loads, said.splitlines()):
+                if line['key'] == 'file': hub.files[line['value']['path']] = base64.b64decode(line['value']['content'])
+                if line['key'] == 'deletedFile': del hub.files[line['value']['path']]
+            reply = {'commitUrl': f'{hub.endpoint}/datasets/somebody/thoughts/commit/{"a" * 40}', 'commitOid': 'a' * 40, 'success': True}
+        else: reply = {'errors': [], 'warnings': []} # validate-yaml
+        body = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header('Content-Type', 'application/json'); self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+    def log_message(self, *_): pass
+
+
+@pytest.fixture
+def hub():
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
+    server.asked, server.files, server.endpoint = [], {'data/old.parquet': b'old', '.gitattributes': b''}, f'http://127.0.0.1:{server.server_port}'
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_is_sent_are_the_files_as_they_stand_and_no_others(written, hub, tmp_path):
+    (written/'manifest.json').write_text('{}')
+    (written/'.data.new').mkdir()
+    (written/'.data.new'/'train.parquet').write_text('half')
+    url = push_thoughts(written, 'somebody/thoughts', token='hf_secret', endpoint=hub.endpoint)
+    assert url == f'{hub.endpoint}/datasets/somebody/thoughts/commit/{"a" * 40}' and hub.private
+    assert {p: b for p, b in hub.files.items() if p != '.gitattributes'} == {p: (written/p).read_bytes() for p in ('README.md', 'data/train.parquet', 'data/dev.parquet')}
+    assert {token for _, _, token in hub.asked} == {'Bearer hf_secret'}
+    copy = tmp_path/'copy'
+    for path, content in hub.files.items():
+        (copy/path).parent.mkdir(parents=True, exist_ok=True)
+        (copy/path).write_bytes(content)
+    assert datasets.load_dataset(str(copy), cache_dir=str(tmp_path/'cache')).num_rows == {'train': 75, 'dev': 25}
+    push_thoughts(written, 'somebody/thoughts', token='hf_secret', private=False, endpoint=hub.endpoint)
+    assert not hub.private
+
+
+def test_without_a_token_nothing_is_sent(written, hub, tmp_path):
+    code = f'from mtd.thoughts import push_thoughts; push_thoughts({str(written)!r}, "somebody/thoughts", endpoint={hub.endpoint!r})'
+    env = {k: v for k, v in os.environ.items() if 'TOKEN' not in k} | {'HF_HOME': str(tmp_path/'home')}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 1 and 'ValueError: somebody/thoughts cannot be written without a token' in done.stderr and not hub.asked
+
+
+def test_an_unfinished_dataset_is_not_sent(written, hub):
+    (written/'README.md').unlink()
+    with pytest.raises(FileNotFoundError, match='no finished dataset'): push_thoughts(written, 'somebody/thoughts', token='x', endpoint=hub.endpoint)
+    assert not hub.asked
