@@ -26,7 +26,7 @@ LONGEST_OUTPUT = 10_000 # printed characters that are kept
 LONGEST_NUMBER = 1_000 # digits of an answer, above or below the fraction bar
 
 # %% ../nbs/05_programs.ipynb #a824ae67
-_FENCE = re.compile(r'^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)', re.M | re.S)
+_FENCE = re.compile(r'^[ \t]*+```[ \t]*+([\w+-]*+)[^\n]*+\n(.*?)(?:^[ \t]*+```|\Z)', re.M | re.S)
 
 def unfence(
     text: str, # what the model wrote
