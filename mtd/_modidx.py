@@ -1181,6 +1181,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mtd.verification._cores': ('verification.html#_cores', 'mtd/verification.py'),
                                   'mtd.verification._digest': ('verification.html#_digest', 'mtd/verification.py'),
                                   'mtd.verification._executed': ('verification.html#_executed', 'mtd/verification.py'),
+                                  'mtd.verification._false': ('verification.html#_false', 'mtd/verification.py'),
                                   'mtd.verification._in_order': ('verification.html#_in_order', 'mtd/verification.py'),
                                   'mtd.verification._listen': ('verification.html#_listen', 'mtd/verification.py'),
                                   'mtd.verification._on_ray': ('verification.html#_on_ray', 'mtd/verification.py'),

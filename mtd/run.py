@@ -348,7 +348,7 @@ def _from_files(run, problems):
 
 SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
 
-# %% ../nbs/run.ipynb #f5e6fe8a
+# %% ../nbs/run.ipynb #f3a804af
 def _price_table(run): return [find_file('data/prices.json')]
 
 @_stage('problems completions', 'equality check_steps', 'verification thoughts prices', 'sympy numpy pyarrow', _price_table)
@@ -361,8 +361,8 @@ def make_thoughts(run, folder):
     from mtd.verification import deduplicate, verify_each
     s, splits = run.settings, {name: read_problems(run, name) for name in ('train', 'dev')}
     problems = [p for split in splits.values() for p in split]
-    rows = list(deduplicate(verify_each({p.id: p.answer for p in problems}, run.read('completions', 'completions.jsonl'), s.equality, s.verify_with,
-                                        s.verify_workers or None, steps=s.check_steps)))
+    rows = list(deduplicate(verify_each({p.id: p.answer for p in problems}, run.read('completions', 'completions.jsonl'), s.equality, s.check_steps,
+                                        s.verify_with, s.verify_workers or None)))
     table = yields(rows, run.read('completions', 'failures.jsonl'))
     costs = cost_table(run.read('completions', 'bought.jsonl'), Counter(r['thought'] for r in rows if not r['reason']))
     write_thoughts(folder, rows, problems, {name: {p.id for p in split} for name, split in splits.items()}, table, cost_markdown(costs),

@@ -21,14 +21,19 @@ from .forms import form
 from .prompting import THOUGHTS, executor, find_thought
 from .sandbox import _close_all
 
-# %% ../nbs/verification.ipynb #b30f9440
+# %% ../nbs/verification.ipynb #b6e91b01
 def _digest(text: str) -> str: return sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
 
 def _executed(thought: str, texts: list, workers: int) -> list: # as `execute`, with a say in how many sandboxes
     run = executor(thought)
     return run(texts, workers=workers) if 'workers' in signature(run).parameters else run(texts)
 
-def _verdicts(jobs, equality, workers, thoughts) -> list: # (thought, text, gold) -> (status, answer, detail, right, reason, form)
+def _false(thought: str, text: str) -> bool: # does it hold a step that is false?
+    module, _, name = THOUGHTS[thought].check.rpartition('.')
+    return bool(module and getattr(import_module(module), name)(text))
+
+def _verdicts(jobs, options, workers) -> list: # (thought, text, gold) -> (status, answer, detail, right, reason, form)
+    equality, steps, thoughts = options
     THOUGHTS.update(thoughts) # a row that was added where these jobs were made is known here too
     verdicts = [None] * len(jobs)
     for name in dict.fromkeys(thought for thought, _, _ in jobs):
@@ -37,6 +42,7 @@ def _verdicts(jobs, equality, workers, thoughts) -> list: # (thought, text, gold
             _, text, gold = jobs[i]
             right = same_answer(outcome, gold, equality)
             reason = '' if right else 'another number' if outcome.ok else outcome.status
+            if right and steps and _false(name, text): reason = 'false step'
             verdicts[i] = (outcome.status, str(outcome.answer) if outcome.ok else None, outcome.detail, right, reason, _digest(form(name, text)))
     return verdicts
 
@@ -59,10 +65,10 @@ def _chunks(gold, completions, size): # yields `(rows, jobs)` of up to `size` co
             rows, jobs = [], []
     if jobs: yield rows, jobs
 
-# %% ../nbs/verification.ipynb #54bd89e1
+# %% ../nbs/verification.ipynb #8e0d2ac4
 class _Here: # in this process
     def __init__(self, options, workers, address): self.options, self.workers, self.ahead = options, workers, 1
-    def submit(self, jobs): return _verdicts(jobs, self.options[0], self.workers, {})
+    def submit(self, jobs): return _verdicts(jobs, self.options, self.workers)
     def result(self, verdicts, jobs): return verdicts
     def close(self, pending): pass
 
@@ -97,7 +103,7 @@ def _alone(job, attempt, crashed: list) -> list: # `crashed` holds those since t
     raise RuntimeError(f'{_MOST_CRASHED} completions in a row ended their process, the last begins {job[1][:80]!r}; '
                        'is there enough memory? Give fewer workers, or find out with backend="here"')
 
-# %% ../nbs/verification.ipynb #5128a7ff
+# %% ../nbs/verification.ipynb #09c2d5e6
 def _packaged(name: str): return getattr(import_module('mtd.verification'), name)
 
 def _serve(connection): # the main of a pool process
@@ -107,7 +113,7 @@ def _serve(connection): # the main of a pool process
     connection.send('ready')
     while True:
         jobs, options = todo.get()
-        try: reply = _verdicts(jobs, options[0], 1, options[1]), ''
+        try: reply = _verdicts(jobs, options, 1), ''
         except MemoryError: os._exit(1) # as if the system had ended it
         except Exception as e: reply = None, f'{type(e).__name__}: {e}'
         connection.send(reply)
@@ -173,7 +179,7 @@ class _Processes:
         for pool in list(self.all): pool.close()
         self.threads.shutdown()
 
-# %% ../nbs/verification.ipynb #3232c574
+# %% ../nbs/verification.ipynb #77372292
 class _Ray:
     def __init__(self, options, workers, address):
         import ray
@@ -199,9 +205,9 @@ class _Ray:
         for handle in pending: self.ray.cancel(handle, force=True)
         if self.own: self.ray.shutdown()
 
-def _on_ray(jobs, options): return _verdicts(jobs, options[0], 1, options[1])
+def _on_ray(jobs, options): return _verdicts(jobs, options, 1)
 
-# %% ../nbs/verification.ipynb #e63f8b8e
+# %% ../nbs/verification.ipynb #7c7bfa54
 BACKENDS = {'here': _Here, 'processes': _Processes, 'ray': _Ray}
 
 def _cores() -> int: return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -210,6 +216,7 @@ def verify_each(
     gold: dict, # problem id -> its answer, a `Fraction`
     completions, # any iterable of objects or dicts with the fields in `FIELDS`; read no further ahead than four chunks a worker
     equality='exact', # when an answer is the gold's: an `Equality`, or a name in `EQUALITIES`
+    steps: bool = False, # a right answer that its thought's check finds a false step in gets the reason `false step`
     backend: str = 'processes', # where: a name in `BACKENDS`
     workers: int | None = None, # how many at once; as many as there are cores for None
     chunk: int = 500, # completions in one message; two chunks or fewer are done in this process
@@ -220,7 +227,7 @@ def verify_each(
     workers = _cores() if workers is None else workers
     if workers < 1 or chunk < 1: raise ValueError(f'workers={workers}, chunk={chunk}: give at least 1 of each')
     if backend == 'ray' and not find_spec('ray'): raise ImportError("backend='ray' needs Ray, which is not installed here; pip install 'mtd[ray]', or choose another backend")
-    return _verified(_chunks(gold, completions, chunk), backend, (equality, dict(THOUGHTS)), workers, address)
+    return _verified(_chunks(gold, completions, chunk), backend, (equality, steps, dict(THOUGHTS)), workers, address)
 
 def _verified(chunks, backend, options, workers, address):
     first = list(islice(chunks, 3))
