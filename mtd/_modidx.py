@@ -65,6 +65,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'mtd.batch._buy': ('batch.html#_buy', 'mtd/batch.py'),
                            'mtd.batch._collect': ('batch.html#_collect', 'mtd/batch.py'),
                            'mtd.batch._digest_of': ('batch.html#_digest_of', 'mtd/batch.py'),
+                           'mtd.batch._done_with': ('batch.html#_done_with', 'mtd/batch.py'),
                            'mtd.batch._downloaded': ('batch.html#_downloaded', 'mtd/batch.py'),
                            'mtd.batch._failed_line': ('batch.html#_failed_line', 'mtd/batch.py'),
                            'mtd.batch._find_made': ('batch.html#_find_made', 'mtd/batch.py'),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['URL', 'OVER', 'GROUP', 'batch_line', 'batch_groups', 'complete_batch']
 
-# %% ../nbs/batch.ipynb #9771439f
+# %% ../nbs/batch.ipynb #9832a676
 import json, sys, tempfile, time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from .core import digest
 from .store import row_of
-from .teacher import TeacherError, _answers, _reason, endpoint_identity
+from .teacher import Answers, TeacherError, _answers, _reason, endpoint_identity
 
 # %% ../nbs/batch.ipynb #679753dc
 URL = '/v1/chat/completions'
@@ -100,7 +100,7 @@ def _asking(run, what, call, uncertain=None):
         time.sleep(min(run.poll, 5))
         if uncertain and (found := uncertain()): return found
 
-# %% ../nbs/batch.ipynb #b873b891
+# %% ../nbs/batch.ipynb #6d1c66bf
 _KEPT = 30 * 86_400 # seconds that an endpoint keeps results
 
 def _digest_of(keys) -> str: return digest(sorted(keys), length=64)
@@ -126,6 +126,10 @@ def _adopt(run, wanted: dict, since):
 
 def _note(run, id, keys, **more):
     run.store.note(f'batch/{id}', dict(endpoint=run.endpoint, keys=sorted(keys), at=time.time()) | more)
+
+def _done_with(run, id, over):
+    "Keep its id alone, so that nobody takes it up again."
+    run.store.note(f'batch/{id}', dict(endpoint=run.endpoint, over=over, at=time.time()))
 
 # %% ../nbs/batch.ipynb #8efc1abd
 def _find_made(run, mark): # the batch that a lost reply was about, or None
@@ -155,7 +159,7 @@ def _hand_in(run, keys):
     run.store.note(f'batch-plan/{mark}', None)
     run.open[batch.id] = set(keys)
 
-# %% ../nbs/batch.ipynb #3cc57306
+# %% ../nbs/batch.ipynb #a41dac0b
 def _reserve(run, keys):
     if run.budget is not None: run.reserved |= {k for k in keys if run.budget.reserve(run.asked[k])}
 
@@ -182,11 +186,11 @@ def _submit(run):
         _resume(run)
     ours = run.under_way()
     left = _affordable(run, {k: None for g in groups for k in g if k not in ours and k in run.asked}.keys())
-    for group in batch_groups(left, *run.size)[:run.most - len(run.open)]:
+    for group in batch_groups(left, *run.size)[:max(0, run.most - len(run.open))]:
         run.tries.update(group)
         _hand_in(run, group)
 
-# %% ../nbs/batch.ipynb #9c3e16b2
+# %% ../nbs/batch.ipynb #b5a6eab1
 def _ours(run, keys) -> bool: # may this process see to these keys? Then they are claimed
     left = set(keys) - run.store.has(keys)
     won = run.store.claim(left)
@@ -204,7 +208,9 @@ def _resume(run):
         for name in plans: run.store.note(name, None)
     for name, batch in run.store.notes('batch/').items():
         id, keys = name.partition('/')[2], set(batch.get('keys', ()))
-        if id in run.open or batch['endpoint'] != run.endpoint or not keys & run.asked.keys(): continue
+        if id in run.open or batch['endpoint'] != run.endpoint or not keys: continue
+        if keys <= run.store.has(keys): _done_with(run, id, 'fetched'); continue # killed between its last row and its end
+        if not keys & run.asked.keys(): continue
         if not _ours(run, keys) or not run.store.notes(name): continue # somebody has just seen to it
         run.open[id], mine = keys, keys & run.asked.keys()
         run.tries.update(mine)
@@ -270,7 +276,7 @@ def _kept(run, keys, lines, missed, foreign):
     run.store.put(rows)
     for row in rows: _succeeded(run, row['key'], json.loads(row['usage']))
 
-# %% ../nbs/batch.ipynb #a3cb35c5
+# %% ../nbs/batch.ipynb #c5ab002f
 GROUP = 256 # lines that are stored in one transaction
 
 def _collect(run, batch):
@@ -289,13 +295,13 @@ def _collect(run, batch):
     for key in keys & run.asked.keys() - foreign: _missed(run, key, *missed.get(key, ended))
     foreign -= run.store.has(foreign)
     if foreign: _note(run, batch.id, foreign) # a run that asks for these will fetch them
-    else: run.store.note(f'batch/{batch.id}', dict(endpoint=run.endpoint, over=batch.status, at=time.time()))
+    else: _done_with(run, batch.id, batch.status)
 
-# %% ../nbs/batch.ipynb #7eee2156
+# %% ../nbs/batch.ipynb #65fc4e46
 def _refused(run, batch):
     "A batch that failed its validation."
     errors, keys = (batch.errors and batch.errors.data) or [], run.open.pop(batch.id)
-    run.store.note(f'batch/{batch.id}', dict(endpoint=run.endpoint, over='failed', at=time.time()))
+    _done_with(run, batch.id, 'failed')
     mine, words = keys & run.asked.keys(), [f'line {e.line}: {e.message}' if e.line else e.message for e in errors[:3]]
     said = '; '.join(map(str, words)).rstrip('.') or 'no reason given'
     if run.open and any(e.code == 'token_limit_exceeded' for e in errors):
@@ -339,7 +345,7 @@ def _until_over(run, wait):
         if run.open or run.elsewhere: time.sleep(run.poll)
         if run.elsewhere: run.elsewhere.clear(); _resume(run) # perhaps they have died
 
-# %% ../nbs/batch.ipynb #b04b23b1
+# %% ../nbs/batch.ipynb #ca0aae14
 def complete_batch(
     requests: list, # `Request`s; identical ones are asked once
     store, # a `mtd.store.Store`, where answers are kept and what is under way is noted
@@ -356,7 +362,7 @@ def complete_batch(
     budget=None, # a `mtd.prices.Budget`
     source: str = 'endpoint', # what `Completion.source` shall say
     progress: bool = True, # a bar on stderr
-): # -> Answers, in the order of `requests`; failures hold what has no answer, and why
+) -> Answers: # in the order of `requests`; failures hold what has no answer, and why
     "Buy what the store lacks by the batch endpoint; `TeacherError` if it refuses, and what is under way stays noted."
     requests, endpoint = list(requests), endpoint or endpoint_identity(base_url)
     keys = [r.key(endpoint) for r in requests]

@@ -18,11 +18,12 @@ from time import monotonic, time
 from .core import digest, write_atomic
 from .lab_teacher import MODEL, VERSION, count_tokens, cut_tokens, reply
 
-# %% ../nbs/lab_server.ipynb #0b00c3a2
+# %% ../nbs/lab_server.ipynb #822c1c22
 MAX_BODY, MAX_UPLOAD = 1 << 20, 200 << 20 # bytes of a request and of a file
 
 def _option(default, help): return field(default=default, metadata={'help': help})
 
+# %% ../nbs/lab_server.ipynb #ad2ebd7e
 @dataclass(frozen=True)
 class Options:
     "What the server does; each field is an option of the command line too."
@@ -389,7 +390,7 @@ def _answer_line(service, line, troubled) -> dict:
     try: return _result(id, 200, service.answer(line['body']))
     except Refused as e: return _result(id, e.status, e.body())
 
-# %% ../nbs/lab_server.ipynb #97ad1008
+# %% ../nbs/lab_server.ipynb #c7840ba4
 def _turn(service, batch, status, **more):
     "The next state of a batch, with its time."
     batch |= {'status': status, f'{status}_at': int(time())} | more
@@ -413,6 +414,7 @@ async def _run_batch(service, batch):
     files = {f'{kind}_file_id': _kept(shelf, batch, kind) for kind in ('output', 'error')}
     _turn(service, batch, batch['_ended'], **files)
 
+# %% ../nbs/lab_server.ipynb #5cc4ecdf
 def _kept(shelf, batch, kind): # the results of a batch as a file of its own: its id, or None where there are none
     part, id = shelf.path(f'{batch["id"]}.{kind}'), 'file-' + digest([batch['id'], kind], 24)
     if part.exists() and part.stat().st_size:
