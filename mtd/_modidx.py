@@ -1112,7 +1112,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'mtd.teacher._Run': ('teacher.html#_run', 'mtd/teacher.py'),
                              'mtd.teacher._ask': ('teacher.html#_ask', 'mtd/teacher.py'),
                              'mtd.teacher._ask_all': ('teacher.html#_ask_all', 'mtd/teacher.py'),
-                             'mtd.teacher._budget': ('teacher.html#_budget', 'mtd/teacher.py'),
+                             'mtd.teacher._bounded': ('teacher.html#_bounded', 'mtd/teacher.py'),
                              'mtd.teacher._buy': ('teacher.html#_buy', 'mtd/teacher.py'),
                              'mtd.teacher._causes': ('teacher.html#_causes', 'mtd/teacher.py'),
                              'mtd.teacher._commit_in_groups': ('teacher.html#_commit_in_groups', 'mtd/teacher.py'),

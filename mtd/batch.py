@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['URL', 'OVER', 'GROUP', 'batch_line', 'batch_groups', 'complete_batch']
 
-# %% ../nbs/batch.ipynb #9832a676
+# %% ../nbs/batch.ipynb #cb4f6b83
 import json, sys, tempfile, time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from .core import digest
 from .store import row_of
-from .teacher import Answers, TeacherError, _answers, _reason, endpoint_identity
+from .teacher import Answers, TeacherError, _bounded, _reason, collect, endpoint_identity
 
 # %% ../nbs/batch.ipynb #679753dc
 URL = '/v1/chat/completions'
@@ -345,7 +345,7 @@ def _until_over(run, wait):
         if run.open or run.elsewhere: time.sleep(run.poll)
         if run.elsewhere: run.elsewhere.clear(); _resume(run) # perhaps they have died
 
-# %% ../nbs/batch.ipynb #ca0aae14
+# %% ../nbs/batch.ipynb #9c207dee
 def complete_batch(
     requests: list, # `Request`s; identical ones are asked once
     store, # a `mtd.store.Store`, where answers are kept and what is under way is noted
@@ -359,7 +359,8 @@ def complete_batch(
     patience: float = 600., # seconds without an answer of the server after which the run ends
     rounds: int = 2, # batches in which a request is tried, where a batch expired or the line failed for a while
     wait: bool = True, # False: hand in, fetch what is over, and come back another time
-    budget=None, # a `mtd.prices.Budget`
+    budget: float = 0.0, # dollars that all these requests may cost, those in the store included; 0 for no bound
+    prices: dict | None = None, # for the budget; None: `mtd.prices.load_prices()`
     source: str = 'endpoint', # what `Completion.source` shall say
     progress: bool = True, # a bar on stderr
 ) -> Answers: # in the order of `requests`; failures hold what has no answer, and why
@@ -370,12 +371,13 @@ def complete_batch(
     missing = {k: r for k, r in zip(keys, requests) if k not in stored}
     failures = {}
     if missing:
-        how = dict(window=window, size=(size, size_bytes), poll=poll, patience=patience, rounds=rounds, budget=budget)
+        purse = _bounded(budget, requests, keys, store, prices, list(missing.values()), batch=True) if budget else None
+        how = dict(window=window, size=(size, size_bytes), poll=poll, patience=patience, rounds=rounds, budget=purse)
         failures = _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how)
-    return _answers(requests, keys, store.get(keys), failures, source)
+    return collect(requests, keys, store, failures, source)
 
-# %% ../nbs/batch.ipynb #03603575
-def _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how) -> dict: # key -> why there is no answer
+# %% ../nbs/batch.ipynb #be14f9d9
+def _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how) -> dict: # key -> (why, would asking again help?)
     from openai import DefaultHttpxClient, OpenAI
     from tqdm import tqdm
     url = endpoint_identity(base_url)
@@ -395,4 +397,6 @@ def _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how) -> 
         if run.unknown: bar.write(f'{run.unknown} lines under ids that are not ours were left alone', file=sys.stderr)
     waits = {k: f'under way in the batch {id}; run again to fetch it' for id, keys in run.open.items() for k in keys}
     others = dict.fromkeys(run.elsewhere, 'under way in another process; run again to fetch it')
-    return others | waits | run.failures
+    return {k: (why, not why.startswith(_FINAL)) for k, why in (others | waits | run.failures).items()}
+
+_FINAL = ('HTTP 400', 'HTTP 413', 'HTTP 422') # asking again would not help

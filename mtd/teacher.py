@@ -365,7 +365,7 @@ def collect(
               for k, r in once.items() if k in rows]
     return Answers(completions, failed, bought)
 
-# %% ../nbs/03_teacher.ipynb #777b7ec8
+# %% ../nbs/03_teacher.ipynb #e269cc13
 class MissingCompletion(TeacherError):
     "A replayed run needs an answer that the store does not hold."
 
@@ -391,17 +391,17 @@ def complete(
     if missing and replay: raise MissingCompletion(_not_there(missing, store))
     if not missing: return collect(requests, keys, store, source=source)
     run = _Run(missing, store, base_url, api_key, endpoint, Pacer(pace), None, watch or (lambda key, event: None), None)
-    if budget: run.budget = _budget(budget, requests, keys, store, prices, list(missing.values()))
+    if budget: run.budget = _bounded(budget, requests, keys, store, prices, list(missing.values()))
     failures = _buy(run, progress)
     return collect(requests, keys, store, failures, source)
 
-# %% ../nbs/03_teacher.ipynb #4e931d45
-def _budget(dollars, requests, keys, store, prices, missing):
+# %% ../nbs/03_teacher.ipynb #733a4b78
+def _bounded(dollars, requests, keys, store, prices, missing, batch=False):
     "A budget from which the answers that are there already have been paid; `ValueError` if it could not be held."
     from mtd.prices import Budget, load_prices, usage_cost
     prices = prices or load_prices()
     spent = usage_cost(collect(requests, keys, store).bought, prices, dearest=True).dollars
-    budget = Budget(dollars, prices, spent=spent or 0.0)
+    budget = Budget(dollars, prices, spent=spent or 0.0, batch=batch)
     budget.check(missing)
     return budget
 

@@ -9,6 +9,7 @@ import pytest
 from mtd.batch import batch_groups, batch_line, complete_batch
 from mtd.lab import lab_stories
 from mtd.lab_server import LabTeacher
+from mtd.prices import Budget, usage_cost
 from mtd.store import Store, row_of
 from mtd.teacher import TeacherError, make_requests
 
@@ -236,35 +237,34 @@ def test_the_server_may_be_restarted_meanwhile(store, tmp_path):
         assert len(result['answers']) == 60 and teacher.stats()['batches'] == 1 and sum(teacher.answered().values()) <= 61 and len(teacher.answered()) == 60
 
 
-class Purse:
-    "A budget of so many requests; the interface of `mtd.prices.Budget`."
-    def __init__(self, n): self.n, self.under, self.settled, self.released = n, {}, [], 0
-    def reserve(self, request):
-        assert id(request) not in self.under
-        if len(self.under) + len(self.settled) >= self.n: return False
-        self.under[id(request)] = request
-        return True
-    def settle(self, request, usage): del self.under[id(request)]; self.settled.append(usage)
-    def release(self, request): del self.under[id(request)]; self.released += 1
+PRICES = {'read_on': 'now', 'batch': 0.5, 'models': {'lab-teacher-1': [100., 400.]}} # dollars for a million tokens
+
+
+def spent(store): return usage_cost([dict(key=r['key'], model=r['model'], usage=json.loads(r['usage']), via=r['via']) for r in store.rows()], PRICES).dollars
 
 
 def test_a_budget_is_held(store, lab):
-    teacher, purse = lab(batch_failing=0.2, batch_troubled=1), Purse(40)
-    answers = buy(REQUESTS, store, teacher, budget=purse, size=10)
-    assert len(answers) == 40 == teacher.stats()['completions'] == len(purse.settled) and not purse.under and all(u['completion_tokens'] for u in purse.settled)
-    assert {f['reason'] for f in answers.failures} == {'not asked: it might cross the budget'} and purse.released > 0
-    more = Purse(20)
-    assert len(buy(REQUESTS, store, teacher, budget=more)) == 60 and len(more.settled) == 20
+    teacher = lab(batch_failing=0.2, batch_troubled=1)
+    answers = buy(REQUESTS, store, teacher, budget=3, prices=PRICES, size=10)
+    assert 10 < len(answers) == teacher.stats()['completions'] < 60 and 0.3 < spent(store) <= 3
+    assert {f['reason'] for f in answers.failures} == {'not asked: it might cross the budget'} and all(f['again'] for f in answers.failures)
+    assert len(buy(REQUESTS, store, teacher, budget=30, prices=PRICES)) == 60 == len(store)
+    assert {b['via'] for b in buy(REQUESTS, store, teacher).bought} == {'batch'}
 
 
 def test_what_is_under_way_counts_in_the_budget_of_the_next_run(store, lab):
     teacher = lab(batch_seconds=0.3)
-    one = Purse(60)
-    buy(REQUESTS[:30], store, teacher, wait=False, budget=one)
-    assert len(one.under) == 30
-    two = Purse(35)
-    answers = buy(REQUESTS, store, teacher, budget=two)
-    assert len(answers) == 35 == len(two.settled) and not two.under
+    buy(REQUESTS[:30], store, teacher, wait=False, budget=30, prices=PRICES)
+    assert len(store) == 0 and teacher.stats()['batches'] == 1
+    answers = buy(REQUESTS, store, teacher, budget=spent_of(30), prices=PRICES)
+    assert 30 <= len(answers) < 60 and spent(store) <= spent_of(30), 'the money of the thirty under way is not spent again'
+    assert len(buy(REQUESTS, store, teacher, budget=30, prices=PRICES)) == 60
+
+
+def spent_of(n): # what the first `n` may cost at the worst
+    budget = Budget(1e6, PRICES, batch=True)
+    for r in REQUESTS[:n]: assert budget.reserve(r)
+    return budget.reserved
 
 
 # Killed
