@@ -915,6 +915,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mtd.verification._PoolProcess': ('verification.html#_poolprocess', 'mtd/verification.py'),
                                   'mtd.verification._PoolProcess.__init__': ( 'verification.html#_poolprocess.__init__',
                                                                               'mtd/verification.py'),
+                                  'mtd.verification._PoolProcess.ask': ('verification.html#_poolprocess.ask', 'mtd/verification.py'),
                                   'mtd.verification._PoolProcess.close': ('verification.html#_poolprocess.close', 'mtd/verification.py'),
                                   'mtd.verification._PoolProcess.receive': ( 'verification.html#_poolprocess.receive',
                                                                              'mtd/verification.py'),

@@ -119,7 +119,7 @@ def _listen(connection, todo):
     _close_all()
     os._exit(0)
 
-# %% ../nbs/verification.ipynb #79c44812
+# %% ../nbs/verification.ipynb #320342c4
 class _PoolProcess:
     def __init__(self):
         context, self.saying = get_context('spawn'), threading.Lock()
@@ -135,12 +135,17 @@ class _PoolProcess:
     def receive(self): # None where it ended
         try: return self.connection.recv()
         except (EOFError, OSError): return None
+    def ask(self, jobs, options): # verdicts; None where it ended
+        self.send((jobs, options))
+        verdicts, trouble = self.receive() or (None, '')
+        if trouble: raise RuntimeError(f'a chunk that begins with {jobs[0][1][:80]!r} could not be verified: {trouble}')
+        return verdicts
     def close(self):
         self.send(None)
         self.process.join(5)
         self.process.kill(); self.process.join()
 
-# %% ../nbs/verification.ipynb #479670d1
+# %% ../nbs/verification.ipynb #05af7bac
 class _Processes:
     def __init__(self, options, workers, address):
         self.options, self.ahead, self.closed, self.all, self.crashed = options, 4 * workers, False, set(), []
@@ -158,13 +163,10 @@ class _Processes:
             pool = self.own.process = _PoolProcess()
             self.all.add(pool)
             if self.closed: pool.close() # `close` may have come before it was known
-        pool.send((jobs, self.options))
-        if (reply := pool.receive()) is None:
+        if (verdicts := pool.ask(jobs, self.options)) is None:
             self.own.process = None
             if not self.closed: pool.close(); self.all.discard(pool)
-            return None
-        if reply[1]: raise RuntimeError(f'a chunk that begins with {jobs[0][1][:80]!r} could not be verified: {reply[1]}')
-        return reply[0]
+        return verdicts
 
     def close(self, pending):
         self.closed = True
