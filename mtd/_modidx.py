@@ -899,6 +899,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mtd.thoughts._checked': ('thoughts.html#_checked', 'mtd/thoughts.py'),
                               'mtd.thoughts._publish': ('thoughts.html#_publish', 'mtd/thoughts.py'),
                               'mtd.thoughts._read': ('thoughts.html#_read', 'mtd/thoughts.py'),
+                              'mtd.thoughts._rows': ('thoughts.html#_rows', 'mtd/thoughts.py'),
                               'mtd.thoughts._splits': ('thoughts.html#_splits', 'mtd/thoughts.py'),
                               'mtd.thoughts._spread': ('thoughts.html#_spread', 'mtd/thoughts.py'),
                               'mtd.thoughts._unicode': ('thoughts.html#_unicode', 'mtd/thoughts.py'),
