@@ -903,6 +903,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mtd.thoughts._splits': ('thoughts.html#_splits', 'mtd/thoughts.py'),
                               'mtd.thoughts._spread': ('thoughts.html#_spread', 'mtd/thoughts.py'),
                               'mtd.thoughts._unicode': ('thoughts.html#_unicode', 'mtd/thoughts.py'),
+                              'mtd.thoughts._where': ('thoughts.html#_where', 'mtd/thoughts.py'),
                               'mtd.thoughts._write': ('thoughts.html#_write', 'mtd/thoughts.py'),
                               'mtd.thoughts.push_thoughts': ('thoughts.html#push_thoughts', 'mtd/thoughts.py'),
                               'mtd.thoughts.read_thoughts': ('thoughts.html#read_thoughts', 'mtd/thoughts.py'),

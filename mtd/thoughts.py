@@ -29,9 +29,10 @@ def schema():
     kinds = dict(sample=pa.int64(), right=pa.bool_())
     return pa.schema([pa.field(n, kinds.get(n, pa.string()), nullable=n == 'answer', metadata={'description': d}) for n, d in COLUMNS.items()])
 
-# %% ../nbs/thoughts.ipynb #43058003
+# %% ../nbs/thoughts.ipynb #772da098
 ROWS = 10_000 # of a row group
-_SHAPE = dict(compression='zstd', compression_level=3, version='2.6', data_page_version='1.0', use_dictionary=True, write_statistics=True, store_schema=True)
+_SHAPE = dict(compression='zstd', compression_level=3, version='2.6', data_page_version='1.0', use_dictionary=True,
+              write_statistics=True, store_schema=True)
 
 class _Part: # the file of one split
     def __init__(self, path, stack):
@@ -52,13 +53,14 @@ class _Part: # the file of one split
         self.flush(); self.writer.close()
         self.file.flush(); os.fsync(self.file.fileno())
 
-# %% ../nbs/thoughts.ipynb #233e3041
+# %% ../nbs/thoughts.ipynb #48cf9640
 def _checked(i: int, row: dict, known: dict) -> dict: # row number `i`, complete and of the right types
     if (p := known.get(row.get('problem_id'))) is None:
         raise ValueError(f'row {i} is of the problem {row.get("problem_id")!r}, which is not among the {len(known)} problems given; '
                          'give it as well, or leave the row out')
     row = row | {'question': p.question, 'gold': str(p.answer)}
-    if missing := [n for n in COLUMNS if n not in row]: raise ValueError(f'row {i} has no {", ".join(missing)}; verify_each makes rows with all that is needed')
+    if missing := [n for n in COLUMNS if n not in row]:
+        raise ValueError(f'row {i} has no {", ".join(missing)}; verify_each makes rows with all that is needed')
     for name in COLUMNS:
         kind = {'sample': int, 'right': bool}.get(name, str)
         if type(row[name]) is not kind and not (name == 'answer' and row[name] is None):
@@ -70,7 +72,18 @@ def _unicode(text: str) -> str: # half of a surrogate pair, which JSON can carry
     except UnicodeEncodeError: return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
     return text
 
-# %% ../nbs/thoughts.ipynb #1e3c71e6
+# %% ../nbs/thoughts.ipynb #d6f11e83
+def _where(splits: dict) -> dict: # problem id -> its split
+    where = {}
+    if not splits: raise ValueError('there is nothing to write; give at least one split')
+    for name, ids in splits.items():
+        if not re.fullmatch(r'\w+', name): raise ValueError(f'a split cannot be called {name!r}; use letters, digits and _')
+        if both := where.keys() & set(ids):
+            raise ValueError(f'{len(both)} problems are in {where[min(both)]} and in {name}, e.g. {min(both)}; split the problems first')
+        where |= dict.fromkeys(ids, name)
+    return where
+
+# %% ../nbs/thoughts.ipynb #bb2cd2af
 def write_thoughts(
     folder, # where the dataset shall stand; what else is in it stays
     rows, # what `verify_each` and `deduplicate` yield; any iterable, read once
@@ -82,13 +95,7 @@ def write_thoughts(
     title: str = '', # of the card
 ) -> dict: # split -> rows written
     "Write `data/<split>.parquet` and `README.md`; `ValueError` for a wrong row, a problem in two splits or an empty split."
-    folder, known, where = Path(folder), {p.id: p for p in problems}, {}
-    if not splits: raise ValueError('there is nothing to write; give at least one split')
-    for name, ids in splits.items():
-        if not re.fullmatch(r'\w+', name): raise ValueError(f'a split cannot be called {name!r}; use letters, digits and _')
-        if both := where.keys() & set(ids):
-            raise ValueError(f'{len(both)} problems are in {where[min(both)]} and in {name}, e.g. {min(both)}; split the problems first')
-        where |= dict.fromkeys(ids, name)
+    folder, known, where = Path(folder), {p.id: p for p in problems}, _where(splits)
     new = folder/'.data.new'
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -121,12 +128,13 @@ def _publish(folder, new):
     shutil.rmtree(folder/'data', ignore_errors=True)
     os.replace(new, folder/'data')
 
-# %% ../nbs/thoughts.ipynb #d15d2769
+# %% ../nbs/thoughts.ipynb #b9de0bda
 def _spread(data) -> str: # of all that is right, told twice or not
     spread = diversity(_rows(data, ['problem_id', 'thought', 'form', 'reason']))
     lines = ['| thought | problems | right | different forms | a problem | forms: problems with that many |', '|---|---|---|---|---|---|']
-    lines += [f"| {d['thought']} | {d['problems']} | {d['kept']} | {d['forms']} | {d['mean']:.2f} | {', '.join(f'{n}: {k}' for n, k in d['distribution'].items())} |"
-              for d in spread]
+    for d in spread:
+        problems = ', '.join(f'{n}: {k}' for n, k in d['distribution'].items())
+        lines.append(f"| {d['thought']} | {d['problems']} | {d['kept']} | {d['forms']} | {d['mean']:.2f} | {problems} |")
     return '\n'.join(lines)
 
 def _card(parts, left_out, spread, yields, costs, licences, title):
@@ -137,7 +145,7 @@ def _card(parts, left_out, spread, yields, costs, licences, title):
     sections = {'Diversity': spread} | ({'Prices': costs} if costs else {})
     return card(title or 'thoughts', about, counts, COLUMNS, yields, licences, {name: f'data/{name}.parquet' for name in parts}, sections)
 
-# %% ../nbs/thoughts.ipynb #7526e0d9
+# %% ../nbs/thoughts.ipynb #d8e0f581
 def _read(path, columns): # a file's rows as dicts
     from pyarrow import parquet
     with parquet.ParquetFile(path) as file:
@@ -160,7 +168,8 @@ def read_thoughts(
     "The rows of a dataset of thoughts; `FileNotFoundError` for an unfinished one, `ValueError` for an unknown split or column."
     found = _splits(folder)
     if split is not None and split not in found: raise ValueError(f'{folder} has no split {split!r}; it has {", ".join(found)}')
-    if unknown := [n for n in columns or () if n not in COLUMNS]: raise ValueError(f'there is no column {unknown[0]!r}; there are {", ".join(COLUMNS)}')
+    if unknown := [n for n in columns or () if n not in COLUMNS]:
+        raise ValueError(f'there is no column {unknown[0]!r}; there are {", ".join(COLUMNS)}')
     return (row for name, path in found.items() if split in (None, name) for row in _read(path, columns and list(columns)))
 
 # %% ../nbs/thoughts.ipynb #405ef03c
