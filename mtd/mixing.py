@@ -91,7 +91,7 @@ def hub_licence(
     if not found: return 'unknown'
     return found.pop() if len(found) == 1 and found <= {*_KNOWN_LICENCES} else 'other'
 
-# %% ../nbs/07_mixing.ipynb #33ba5564
+# %% ../nbs/07_mixing.ipynb #10ed01da
 def card(
     title: str, # the card's heading
     about: str, # a paragraph that says what this is
@@ -104,7 +104,8 @@ def card(
 ) -> str: # Markdown with the hub's front matter
     "A dataset's card: counts, yields, sources, licences, fields."
     thoughts = list(dict.fromkeys(t for c in counts.values() for t in c))
-    lines = ['---', f'license: {hub_licence(licences or {})}', 'task_categories: [text-generation]', 'language: [en]', 'tags: [math-word-problems, distillation]']
+    lines = ['---', f'license: {hub_licence(licences or {})}', 'task_categories: [text-generation]', 'language: [en]',
+             'tags: [math-word-problems, distillation]']
     if files: lines += ['configs:', '- config_name: default', '  data_files:'] + [f'  - split: {s}\n    path: {path}' for s, path in files.items()]
     lines += ['---', '', f'# {title}', '', about, '', '| split | ' + ' | '.join(thoughts) + ' | all |', '|---' * (len(thoughts) + 2) + '|']
     lines += [f'| {s} | ' + ' | '.join(str(c[t]) for t in thoughts) + f' | {sum(c.values())} |' for s, c in counts.items()]

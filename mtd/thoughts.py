@@ -15,11 +15,12 @@ from .core import write_atomic
 from .forms import diversity
 from .mixing import card
 
-# %% ../nbs/thoughts.ipynb #aec873cb
+# %% ../nbs/thoughts.ipynb #52f46df3
 COLUMNS = dict(
-    problem_id='which problem', question='the word problem', gold='its answer, exact: `24` or `5/2`', thought='the language of the text: `cot`, `pot`, `eot`',
-    source='where the text comes from', model='who wrote it; empty where no model did', sample='which of several answers', text='the thought as it was written',
-    status='how its execution ended', answer='what it answers, exact; null where there is none', detail='the reason in words', right='whether the answer is the gold',
+    problem_id='which problem', question='the word problem', gold='its answer, exact: `24` or `5/2`',
+    thought='the language of the text: `cot`, `pot`, `eot`', source='where the text comes from', model='who wrote it; empty where no model did',
+    sample='which of several answers', text='the thought as it was written', status='how its execution ended',
+    answer='what it answers, exact; null where there is none', detail='the reason in words', right='whether the answer is the gold',
     reason='why it was dropped; empty where it was kept', form='digest of its normal form: equal for the same thought written otherwise')
 
 def schema():
@@ -28,9 +29,10 @@ def schema():
     kinds = dict(sample=pa.int64(), right=pa.bool_())
     return pa.schema([pa.field(n, kinds.get(n, pa.string()), nullable=n == 'answer', metadata={'description': d}) for n, d in COLUMNS.items()])
 
-# %% ../nbs/thoughts.ipynb #43058003
+# %% ../nbs/thoughts.ipynb #772da098
 ROWS = 10_000 # of a row group
-_SHAPE = dict(compression='zstd', compression_level=3, version='2.6', data_page_version='1.0', use_dictionary=True, write_statistics=True, store_schema=True)
+_SHAPE = dict(compression='zstd', compression_level=3, version='2.6', data_page_version='1.0', use_dictionary=True,
+              write_statistics=True, store_schema=True)
 
 class _Part: # the file of one split
     def __init__(self, path, stack):
@@ -51,12 +53,14 @@ class _Part: # the file of one split
         self.flush(); self.writer.close()
         self.file.flush(); os.fsync(self.file.fileno())
 
-# %% ../nbs/thoughts.ipynb #f0b811f8
+# %% ../nbs/thoughts.ipynb #48cf9640
 def _checked(i: int, row: dict, known: dict) -> dict: # row number `i`, complete and of the right types
     if (p := known.get(row.get('problem_id'))) is None:
-        raise ValueError(f'row {i} is of the problem {row.get("problem_id")!r}, which is not among the {len(known)} problems given; give it as well, or leave the row out')
+        raise ValueError(f'row {i} is of the problem {row.get("problem_id")!r}, which is not among the {len(known)} problems given; '
+                         'give it as well, or leave the row out')
     row = row | {'question': p.question, 'gold': str(p.answer)}
-    if missing := [n for n in COLUMNS if n not in row]: raise ValueError(f'row {i} has no {", ".join(missing)}; verify_each makes rows with all that is needed')
+    if missing := [n for n in COLUMNS if n not in row]:
+        raise ValueError(f'row {i} has no {", ".join(missing)}; verify_each makes rows with all that is needed')
     for name in COLUMNS:
         kind = {'sample': int, 'right': bool}.get(name, str)
         if type(row[name]) is not kind and not (name == 'answer' and row[name] is None):
@@ -68,30 +72,38 @@ def _unicode(text: str) -> str: # half of a surrogate pair, which JSON can carry
     except UnicodeEncodeError: return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
     return text
 
-# %% ../nbs/thoughts.ipynb #592f043a
+# %% ../nbs/thoughts.ipynb #d6f11e83
+def _where(splits: dict) -> dict: # problem id -> its split
+    where = {}
+    if not splits: raise ValueError('there is nothing to write; give at least one split')
+    for name, ids in splits.items():
+        if not re.fullmatch(r'\w+', name): raise ValueError(f'a split cannot be called {name!r}; use letters, digits and _')
+        if both := where.keys() & set(ids):
+            raise ValueError(f'{len(both)} problems are in {where[min(both)]} and in {name}, e.g. {min(both)}; split the problems first')
+        where |= dict.fromkeys(ids, name)
+    return where
+
+# %% ../nbs/thoughts.ipynb #bb2cd2af
 def write_thoughts(
     folder, # where the dataset shall stand; what else is in it stays
     rows, # what `verify_each` and `deduplicate` yield; any iterable, read once
     problems, # the `Problem`s they are about
     splits: dict, # name -> set of problem ids; `train` and `dev`, say
-    yields=(), # what `mtd.mixing.yields` made, for the card
-    costs: str = '', # prices, as Markdown, for the card
+    yields=(), # for the card: what `mtd.mixing.yields` made; or a function that makes it of the written rows (`source`, `thought`, `reason`)
+    costs='', # for the card: prices, as Markdown; or a function that makes it of the yields
     licences: dict | None = None, # source -> licence, for the card
     title: str = '', # of the card
 ) -> dict: # split -> rows written
     "Write `data/<split>.parquet` and `README.md`; `ValueError` for a wrong row, a problem in two splits or an empty split."
-    folder, known, where = Path(folder), {p.id: p for p in problems}, {}
-    if not splits: raise ValueError('there is nothing to write; give at least one split')
-    for name, ids in splits.items():
-        if not re.fullmatch(r'\w+', name): raise ValueError(f'a split cannot be called {name!r}; use letters, digits and _')
-        if both := where.keys() & set(ids): raise ValueError(f'{len(both)} problems are in {where[min(both)]} and in {name}, e.g. {min(both)}; split the problems first')
-        where |= dict.fromkeys(ids, name)
+    folder, known, where = Path(folder), {p.id: p for p in problems}, _where(splits)
     new = folder/'.data.new'
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
         parts, left_out = _write(new, rows, known, where, splits)
         spread = _spread(new)
+        if callable(yields): yields = yields(_rows(new, ['source', 'thought', 'reason']))
+        if callable(costs): costs = costs(yields)
         _publish(folder, new)
     finally: shutil.rmtree(new, ignore_errors=True)
     write_atomic(folder/'README.md', _card(parts, left_out, spread, yields, costs, licences, title))
@@ -116,12 +128,13 @@ def _publish(folder, new):
     shutil.rmtree(folder/'data', ignore_errors=True)
     os.replace(new, folder/'data')
 
-# %% ../nbs/thoughts.ipynb #b8559457
+# %% ../nbs/thoughts.ipynb #b9de0bda
 def _spread(data) -> str: # of all that is right, told twice or not
-    spread = diversity(row for path in sorted(data.glob('*.parquet')) for row in _read(path, ['problem_id', 'thought', 'form', 'reason']))
+    spread = diversity(_rows(data, ['problem_id', 'thought', 'form', 'reason']))
     lines = ['| thought | problems | right | different forms | a problem | forms: problems with that many |', '|---|---|---|---|---|---|']
-    lines += [f"| {d['thought']} | {d['problems']} | {d['kept']} | {d['forms']} | {d['mean']:.2f} | {', '.join(f'{n}: {k}' for n, k in d['distribution'].items())} |"
-              for d in spread]
+    for d in spread:
+        problems = ', '.join(f'{n}: {k}' for n, k in d['distribution'].items())
+        lines.append(f"| {d['thought']} | {d['problems']} | {d['kept']} | {d['forms']} | {d['mean']:.2f} | {problems} |")
     return '\n'.join(lines)
 
 def _card(parts, left_out, spread, yields, costs, licences, title):
@@ -132,11 +145,14 @@ def _card(parts, left_out, spread, yields, costs, licences, title):
     sections = {'Diversity': spread} | ({'Prices': costs} if costs else {})
     return card(title or 'thoughts', about, counts, COLUMNS, yields, licences, {name: f'data/{name}.parquet' for name in parts}, sections)
 
-# %% ../nbs/thoughts.ipynb #2bbf7df6
+# %% ../nbs/thoughts.ipynb #d8e0f581
 def _read(path, columns): # a file's rows as dicts
     from pyarrow import parquet
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(1000, columns=columns): yield from batch.to_pylist()
+
+def _rows(data, columns): # of all files
+    return (row for path in sorted(data.glob('*.parquet')) for row in _read(path, columns))
 
 def _splits(folder) -> dict: # split -> its file, as the card has it
     path = Path(folder)/'README.md'
@@ -152,10 +168,11 @@ def read_thoughts(
     "The rows of a dataset of thoughts; `FileNotFoundError` for an unfinished one, `ValueError` for an unknown split or column."
     found = _splits(folder)
     if split is not None and split not in found: raise ValueError(f'{folder} has no split {split!r}; it has {", ".join(found)}')
-    if unknown := [n for n in columns or () if n not in COLUMNS]: raise ValueError(f'there is no column {unknown[0]!r}; there are {", ".join(COLUMNS)}')
+    if unknown := [n for n in columns or () if n not in COLUMNS]:
+        raise ValueError(f'there is no column {unknown[0]!r}; there are {", ".join(COLUMNS)}')
     return (row for name, path in found.items() if split in (None, name) for row in _read(path, columns and list(columns)))
 
-# %% ../nbs/thoughts.ipynb #4cbeb5c1
+# %% ../nbs/thoughts.ipynb #405ef03c
 def push_thoughts(
     folder, # what `write_thoughts` wrote
     repository: str, # `owner/name` on the hub
@@ -167,7 +184,9 @@ def push_thoughts(
     from huggingface_hub import HfApi, get_token
     files = _splits(folder)
     token = token or get_token()
-    if not token: raise ValueError(f'{repository} cannot be written without a token; make one that may write at https://huggingface.co/settings/tokens and give it, or run: hf auth login')
+    if not token:
+        raise ValueError(f'{repository} cannot be written without a token; make one that may write at '
+                         'https://huggingface.co/settings/tokens and give it, or run: hf auth login')
     api = HfApi(endpoint=endpoint, token=token)
     api.create_repo(repository, repo_type='dataset', private=private, exist_ok=True)
     done = api.upload_folder(repo_id=repository, folder_path=folder, repo_type='dataset', commit_message=f'{len(files)} splits of thoughts',

@@ -21,7 +21,7 @@ from .forms import form
 from .prompting import THOUGHTS, executor, find_thought
 from .sandbox import _close_all
 
-# %% ../nbs/verification.ipynb #b6e91b01
+# %% ../nbs/verification.ipynb #27a0da70
 def _digest(text: str) -> str: return sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
 
 def _executed(thought: str, texts: list, workers: int) -> list: # as `execute`, with a say in how many sandboxes
@@ -43,10 +43,11 @@ def _verdicts(jobs, options, workers) -> list: # (thought, text, gold) -> (statu
             right = same_answer(outcome, gold, equality)
             reason = '' if right else 'another number' if outcome.ok else outcome.status
             if right and steps and _false(name, text): reason = 'false step'
-            verdicts[i] = (outcome.status, str(outcome.answer) if outcome.ok else None, outcome.detail, right, reason, _digest(form(name, text)))
+            answer = str(outcome.answer) if outcome.ok else None
+            verdicts[i] = (outcome.status, answer, outcome.detail, right, reason, _digest(form(name, text)))
     return verdicts
 
-# %% ../nbs/verification.ipynb #c9003bca
+# %% ../nbs/verification.ipynb #7267610e
 FIELDS = ('problem_id', 'thought', 'source', 'model', 'sample', 'text') # of a completion
 VERDICT = ('status', 'answer', 'detail', 'right', 'reason', 'form') # what is added to them
 
@@ -57,7 +58,8 @@ def _chunks(gold, completions, size): # yields `(rows, jobs)` of up to `size` co
         except (KeyError, AttributeError) as e: raise ValueError(f'completion {i} is incomplete ({e}); it needs {", ".join(FIELDS)}') from None
         if not isinstance(row['text'], str): raise ValueError(f'completion {i}: its text is of type {type(row["text"]).__name__}; give a string')
         if row['problem_id'] not in gold:
-            raise ValueError(f'completion {i} is of the problem {row["problem_id"]!r}, whose answer is not among the {len(gold)} given; give that as well, or leave it out')
+            raise ValueError(f'completion {i} is of the problem {row["problem_id"]!r}, whose answer is not among the {len(gold)} given; '
+                             'give that as well, or leave it out')
         rows.append(row)
         jobs.append((find_thought(row['thought']).name, row['text'], gold[row['problem_id']]))
         if len(jobs) == size:
@@ -125,7 +127,7 @@ def _listen(connection, todo):
     _close_all()
     os._exit(0)
 
-# %% ../nbs/verification.ipynb #79c44812
+# %% ../nbs/verification.ipynb #2b47e5d9
 class _PoolProcess:
     def __init__(self):
         context, self.saying = get_context('spawn'), threading.Lock()
@@ -133,7 +135,8 @@ class _PoolProcess:
         self.process = context.Process(target=_packaged('_serve'), args=(theirs,), daemon=True, name='mtd-verification')
         self.process.start(); theirs.close()
         if self.receive() != 'ready':
-            raise RuntimeError('a process for verification ended before it began; in a script, call this under if __name__ == "__main__", or give backend="here"')
+            raise RuntimeError('a process for verification ended before it began; '
+                               'in a script, call this under if __name__ == "__main__", or give backend="here"')
     def send(self, message):
         try:
             with self.saying: self.connection.send(message)
@@ -141,12 +144,17 @@ class _PoolProcess:
     def receive(self): # None where it ended
         try: return self.connection.recv()
         except (EOFError, OSError): return None
+    def ask(self, jobs, options): # verdicts; None where it ended
+        self.send((jobs, options))
+        verdicts, trouble = self.receive() or (None, '')
+        if trouble: raise RuntimeError(f'a chunk that begins with {jobs[0][1][:80]!r} could not be verified: {trouble}')
+        return verdicts
     def close(self):
         self.send(None)
         self.process.join(5)
         self.process.kill(); self.process.join()
 
-# %% ../nbs/verification.ipynb #479670d1
+# %% ../nbs/verification.ipynb #05af7bac
 class _Processes:
     def __init__(self, options, workers, address):
         self.options, self.ahead, self.closed, self.all, self.crashed = options, 4 * workers, False, set(), []
@@ -164,13 +172,10 @@ class _Processes:
             pool = self.own.process = _PoolProcess()
             self.all.add(pool)
             if self.closed: pool.close() # `close` may have come before it was known
-        pool.send((jobs, self.options))
-        if (reply := pool.receive()) is None:
+        if (verdicts := pool.ask(jobs, self.options)) is None:
             self.own.process = None
             if not self.closed: pool.close(); self.all.discard(pool)
-            return None
-        if reply[1]: raise RuntimeError(f'a chunk that begins with {jobs[0][1][:80]!r} could not be verified: {reply[1]}')
-        return reply[0]
+        return verdicts
 
     def close(self, pending):
         self.closed = True
@@ -207,7 +212,7 @@ class _Ray:
 
 def _on_ray(jobs, options): return _verdicts(jobs, options, 1)
 
-# %% ../nbs/verification.ipynb #7c7bfa54
+# %% ../nbs/verification.ipynb #d5fd6e08
 BACKENDS = {'here': _Here, 'processes': _Processes, 'ray': _Ray}
 
 def _cores() -> int: return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -217,16 +222,17 @@ def verify_each(
     completions, # any iterable of objects or dicts with the fields in `FIELDS`; read no further ahead than four chunks a worker
     equality='exact', # when an answer is the gold's: an `Equality`, or a name in `EQUALITIES`
     steps: bool = False, # a right answer that its thought's check finds a false step in gets the reason `false step`
-    backend: str = 'processes', # where: a name in `BACKENDS`
+    backend: str = 'processes', # where: a name in `BACKENDS`; `ray` is an `ImportError` where it is missing
     workers: int | None = None, # how many at once; as many as there are cores for None
     chunk: int = 500, # completions in one message; two chunks or fewer are done in this process
-    address: str | None = None, # for Ray: of a running cluster, `auto` or `host:port`; None for the one this process is in, else one of its own
+    address: str | None = None, # for Ray: a running cluster's, `auto` or `host:port`; None for that of this process, or one of its own
 ): # yields dicts in the order of the completions: the fields in `FIELDS` and in `VERDICT`
     "Execute every completion and compare it with the gold. `ValueError`: a bad argument or completion; `RuntimeError`: no process starts."
     if backend not in BACKENDS: raise ValueError(f'no backend is called {backend!r}; choose one of {", ".join(BACKENDS)}')
     workers = _cores() if workers is None else workers
     if workers < 1 or chunk < 1: raise ValueError(f'workers={workers}, chunk={chunk}: give at least 1 of each')
-    if backend == 'ray' and not find_spec('ray'): raise ImportError("backend='ray' needs Ray, which is not installed here; pip install 'mtd[ray]', or choose another backend")
+    if backend == 'ray' and not find_spec('ray'):
+        raise ImportError("backend='ray' needs Ray, which is not installed here; pip install 'mtd[ray]', or choose another backend")
     return _verified(_chunks(gold, completions, chunk), backend, (equality, steps, dict(THOUGHTS)), workers, address)
 
 def _verified(chunks, backend, options, workers, address):

@@ -77,6 +77,13 @@ def test_the_card_says_what_the_hub_and_people_ask(written):
     assert '| hand | cot |' in text.split('## What was kept')[1]
 
 
+def test_yields_and_prices_may_be_counted_while_the_rows_stream_by(written, tmp_path):
+    seen = []
+    counts = write_thoughts(tmp_path/'stream', rows(), PROBLEMS, SPLITS, lambda written: seen.extend(yields(written)) or seen, lambda table: f'kept {sum(y["kept"] for y in table)}')
+    assert sorted(map(str, seen)) == sorted(map(str, yields(rows()))) and sum(y['asked'] for y in seen) == sum(counts.values())
+    assert f'kept {sum(r["right"] for r in rows())}' in (tmp_path/'stream'/'README.md').read_text(encoding='utf-8')
+
+
 def test_what_belongs_to_no_split_is_left_out_and_counted(tmp_path):
     counts = write_thoughts(tmp_path/'some', rows(), PROBLEMS, dict(train={'p/1', 'p/2'}))
     assert counts == {'train': 10} and 'Left out: 90 rows' in (tmp_path/'some'/'README.md').read_text(encoding='utf-8')

@@ -231,16 +231,23 @@ def go(**more):
 '''
 
 
-def started(code):
-    env = os.environ | {'PYTHONPATH': os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    child = subprocess.Popen([sys.executable, '-c', SCRIPT + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True)
-    assert child.stdout.readline() == 'working\n'
-    return child
+@pytest.fixture
+def started():
+    children = []
+    def start(code):
+        env = os.environ | {'PYTHONPATH': os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        children.append(subprocess.Popen([sys.executable, '-c', SCRIPT + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True))
+        assert children[-1].stdout.readline() == 'working\n'
+        return children[-1]
+    yield start
+    for child in children:
+        child.kill()
+        child.wait()
 
 
 @linux
 @pytest.mark.parametrize('end', ['kill -9', 'interrupt', 'interrupt all', 'terminate'])
-def test_the_end_of_the_parent_is_the_end_of_all(end):
+def test_the_end_of_the_parent_is_the_end_of_all(started, end):
     child = started('go()')
     below = processes(child.pid)
     assert sum('spawn_main' in c for c in below.values()) == 2 and any('mtd.sandbox' in c for c in below.values())
@@ -252,7 +259,7 @@ def test_the_end_of_the_parent_is_the_end_of_all(end):
 
 
 @linux
-def test_an_interrupt_that_is_caught_leaves_nothing():
+def test_an_interrupt_that_is_caught_leaves_nothing(started):
     child = started('''
 import multiprocessing
 try: go()
@@ -349,7 +356,7 @@ def test_on_ray_what_dies_is_replaced_and_a_cluster_of_ones_own_is_left_running(
 
 @linux
 @pytest.mark.full
-def test_a_killed_parent_takes_its_ray_with_it(ray):
+def test_a_killed_parent_takes_its_ray_with_it(ray, started):
     child = started("go(backend='ray')")
     below = processes(child.pid)
     assert any('raylet' in c for c in below.values()) and any('mtd.sandbox' in c for c in below.values())
