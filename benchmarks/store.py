@@ -17,7 +17,7 @@ def rows(n, start=0):
     "Rows of about 1.5 KB, as a teacher's answers make them."
     rng = random.Random(start)
     for i in range(start, start + n):
-        question, said = (' '.join(rng.choices(WORDS, k=k)) for k in (70, 30))
+        question, said = (' '.join(rng.choices(WORDS, k=k)) for k in (95, 35))
         ask = Request(f'p/{i}', 'cot', [{'role': 'user', 'content': question}], 'gpt-4o-mini', sample=i)
         raw = json.dumps({'id': f'chatcmpl-{i}', 'object': 'chat.completion', 'created': 1, 'model': 'gpt-4o-mini-2024-07-18', 'system_fingerprint': f'fp-{i}',
                           'choices': [{'index': 0, 'finish_reason': 'stop', 'logprobs': None, 'message': {'role': 'assistant', 'content': said, 'refusal': None}}],

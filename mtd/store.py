@@ -433,7 +433,7 @@ def _write_parquet(path, rows):
             n += len(group)
     return n
 
-# %% ../nbs/store.ipynb #cedac11e
+# %% ../nbs/store.ipynb #c610f9ec
 def export_store(
     store: Store, # what to export
     path, # `.jsonl` or `.parquet`
@@ -443,7 +443,11 @@ def export_store(
     path = Path(path)
     write = {'.jsonl': _write_lines, '.parquet': _write_parquet}.get(path.suffix)
     if write is None: raise ValueError(f'{path.name} ends neither in .jsonl nor in .parquet: choose one of these')
-    with _replacing(path) as part: return write(part, map(_exported, store.rows(**where)))
+    try:
+        with _replacing(path) as part: return write(part, map(_exported, store.rows(**where)))
+    except OSError as e:
+        if e.errno is None: raise # in words already
+        raise OSError(f'{path} cannot be written ({e.strerror or e}): look at the folder and the room on its disk; the store is as it was') from e
 
 # %% ../nbs/store.ipynb #45ff716a
 _LONGEST = 6 * LARGEST # bytes of one line

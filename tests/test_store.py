@@ -490,6 +490,8 @@ def test_an_export_is_whole_or_not_there(store, tmp_path):
         with pytest.raises(ValueError, match="no 'colour'"): export_store(store, path, colour='red')
         assert path.read_text() == 'old'
     with pytest.raises(ValueError, match='neither in .jsonl nor in .parquet'): export_store(store, tmp_path/'out.csv')
+    (tmp_path/'a folder.jsonl').mkdir()
+    with pytest.raises(OSError, match='a folder.jsonl cannot be written .*the store is as it was'): export_store(store, tmp_path/'a folder.jsonl')
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ['out.jsonl', 'out.parquet']
 
 
