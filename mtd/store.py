@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'FORMAT', 'PATIENCE', 'PAGE', 'LARGEST', 'Store', 'row_of', 'export_store', 'import_store', 'summary',
            'check_store', 'salvage_store', 'compact_store']
 
-# %% ../nbs/store.ipynb #2bacdca7
-import functools, hashlib, json, os, re, sqlite3, threading, time, uuid, weakref
+# %% ../nbs/store.ipynb #471f072d
+import functools, json, os, re, sqlite3, threading, time, uuid, weakref
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
