@@ -1083,6 +1083,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'mtd.store._rows': ('store.html#_rows', 'mtd/store.py'),
                            'mtd.store._scan': ('store.html#_scan', 'mtd/store.py'),
                            'mtd.store._spellings': ('store.html#_spellings', 'mtd/store.py'),
+                           'mtd.store._strike': ('store.html#_strike', 'mtd/store.py'),
                            'mtd.store._table': ('store.html#_table', 'mtd/store.py'),
                            'mtd.store._to_look_at': ('store.html#_to_look_at', 'mtd/store.py'),
                            'mtd.store._transaction': ('store.html#_transaction', 'mtd/store.py'),

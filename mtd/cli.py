@@ -95,11 +95,11 @@ def _store_import(args):
     with Store(args.store) as store: found = import_store(store, args.file)
     _say(args, found, '{added:,} added, {present:,} were there, {different:,} differ from what is there, which stays'.format(**found))
 
-# %% ../nbs/cli.ipynb #ef91eb97
+# %% ../nbs/cli.ipynb #ca248bea
 def _store_check(args):
     from mtd.store import check_store, salvage_store
     found = dict(store=args.store, findings=check_store(args.store))
-    words = found['findings'] or [f'{args.store} is sound']
+    words = [*found['findings']] or [f'{args.store} is sound']
     if args.salvage:
         found['saved'], found['refused'] = salvage_store(args.store, args.salvage)
         words.append(f'{found["saved"]:,} completions saved in {args.salvage}, {found["refused"]:,} were read and are not what they say')

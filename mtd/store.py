@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'FORMAT', 'PATIENCE', 'PAGE', 'LARGEST', 'Store', 'row_of', 'export_store', 'import_store', 'summary',
            'check_store', 'salvage_store', 'compact_store']
 
-# %% ../nbs/store.ipynb #2bacdca7
-import functools, hashlib, json, os, re, sqlite3, threading, time, uuid, weakref
+# %% ../nbs/store.ipynb #471f072d
+import functools, json, os, re, sqlite3, threading, time, uuid, weakref
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -348,14 +348,20 @@ def _is_time(name): # of a field: `created`, `total_duration`, `queue_time`, `cr
 _TIME_WORDS = frozenset('created updated started finished expires expired expiry date duration durations latency elapsed timing timings '
                         'times ns us ms millis milliseconds sec secs second seconds'.split())
 
-# %% ../nbs/store.ipynb #173fe016
+# %% ../nbs/store.ipynb #96a3a611
 def _is_secret(key): return len(key) >= 16 or (len(key) >= 8 and bool(re.search(r'\d', key) and re.search(r'[^\W\d]', key)))
 
 @functools.lru_cache(8)
-def _spellings(secret): # how the characters of a text may be written in JSON
-    short = {'"': r'|\\"', '\\': r'|\\\\', '/': r'|\\/'}
-    return re.compile(''.join(rf'(?:{re.escape(c)}|\\u(?i:{ord(c):04x}){short.get(c, "")})' for c in secret))
+def _spellings(secret): # in JSON: one of its characters as an escape, and the whole of it in any mixture
+    short = {'"': '|"', '\\': r'|\\', '/': '|/'}
+    escape = {c: rf'\\(?:u(?i:{ord(c):04x}){short.get(c, "")})' for c in secret}
+    return re.compile('|'.join(escape.values())), re.compile(''.join(f'(?:{escape[c]}|{re.escape(c)})' for c in secret))
 
+def _strike(text, secret):
+    text, (escape, whole) = text.replace(secret, '[api key]'), _spellings(secret)
+    return whole.sub('[api key]', text) if escape.search(text) else text # looking for mixtures takes long
+
+# %% ../nbs/store.ipynb #e0b8e199
 def row_of(
     request, # a `mtd.teacher.Request`
     key: str, # what `request.key(endpoint)` says
@@ -367,12 +373,12 @@ def row_of(
     "The row for one raw response, without the API key; `ValueError` if it is no chat completion."
     if len(raw) > LARGEST: raise ValueError(f'the response has {len(raw):,} characters, and the store takes {LARGEST:,}: lower max_tokens')
     raw = raw.encode('utf-8', 'replace').decode() # half a surrogate pair cannot be stored
-    if _is_secret(secret): raw = _spellings(secret).sub('[api key]', raw)
+    if _is_secret(secret): raw = _strike(raw, secret)
     said = _read_response(raw)
     row = dict(key=key, endpoint=endpoint, model=request.model, problem_id=request.problem_id, thought=request.thought, sample=request.sample,
                request=json.dumps(request.body(), ensure_ascii=False), response=raw, **said | {'usage': json.dumps(said['usage'])},
                created=time.time(), via=via)
-    leaks = [c for c in COLUMNS if _is_secret(secret) and isinstance(row[c], str) and _spellings(secret).search(row[c])]
+    leaks = [c for c in COLUMNS if _is_secret(secret) and isinstance(row[c], str) and _strike(row[c], secret) != row[c]]
     if leaks: raise ValueError(f'the API key stands in the {leaks[0]} itself, so the row is not stored: take it out of what is sent')
     return row
 
@@ -427,7 +433,7 @@ def _write_parquet(path, rows):
             n += len(group)
     return n
 
-# %% ../nbs/store.ipynb #cedac11e
+# %% ../nbs/store.ipynb #c610f9ec
 def export_store(
     store: Store, # what to export
     path, # `.jsonl` or `.parquet`
@@ -437,7 +443,11 @@ def export_store(
     path = Path(path)
     write = {'.jsonl': _write_lines, '.parquet': _write_parquet}.get(path.suffix)
     if write is None: raise ValueError(f'{path.name} ends neither in .jsonl nor in .parquet: choose one of these')
-    with _replacing(path) as part: return write(part, map(_exported, store.rows(**where)))
+    try:
+        with _replacing(path) as part: return write(part, map(_exported, store.rows(**where)))
+    except OSError as e:
+        if e.errno is None: raise # in words already
+        raise OSError(f'{path} cannot be written ({e.strerror or e}): look at the folder and the room on its disk; the store is as it was') from e
 
 # %% ../nbs/store.ipynb #45ff716a
 _LONGEST = 6 * LARGEST # bytes of one line

@@ -371,7 +371,9 @@ def test_a_copy_that_outlives_its_parent_does_not_keep_its_claims(store):
     parent.stdout.readline()
     assert store.claim(['a']) == set()
     parent.kill(); parent.wait()
-    assert store.claim(['a']) == {'a'}
+    deadline = time.monotonic() + 20 # the copy lets go as soon as it runs
+    while not (won := store.claim(['a'])) and time.monotonic() < deadline: time.sleep(0.01)
+    assert won == {'a'}
     os.killpg(parent.pid, signal.SIGKILL)
 
 
@@ -415,3 +417,293 @@ def test_a_closed_store_says_so(store):
     store.close(); store.close()
     for use in (lambda: store.put([row()]), lambda: len(store), lambda: store.claim(['a']), lambda: list(store.rows()), lambda: store.notes()):
         with pytest.raises(ValueError, match='is closed: open it again'): use()
+
+
+# Out and in again
+
+def ways(tmp_path): return [tmp_path/'out.jsonl', tmp_path/'out.parquet']
+
+
+TIMES = dict(created=0, created_at='2024-01-01', total_duration=17, timings={'prompt_ms': 3}, x_groq={'id': 'r', 'usage': {'queue_time': 0.1, 'promptTime': 2}},
+             usage={'prompt_tokens': 14, 'completion_tokens': 6, 'total_time': 3}, time_info=[{'latency': 3, 'kept': 1}], expiresAt=9)
+texts = st.text(st.characters(blacklist_categories=('Cs',)), max_size=60)
+
+
+@settings(max_examples=15)
+@given(st.lists(texts, min_size=1, max_size=4), st.randoms(use_true_random=False), texts)
+def test_equal_contents_make_equal_files_and_come_back_the_same(said, rng, system):
+    ask = replace(ASK, messages=[{'role': 'system', 'content': system}, *ASK.messages])
+    with tempfile.TemporaryDirectory() as folder:
+        folder, order = Path(folder), list(range(len(said)))
+        with Store(folder/'a') as a, Store(folder/'b') as b, Store(folder/'c') as c:
+            a.put([row(i, text, ask=ask) for i, text in enumerate(said)])
+            rng.shuffle(order)
+            for i in order: b.put([row(i, said[i], ask=ask, **TIMES | dict(created_at=rng.random(), created=rng.random()))])
+            b_only = [export_store(b, path) for path in ways(folder)]
+            first = [p.read_bytes() for p in ways(folder)]
+            assert import_store(c, ways(folder)[rng.randrange(2)]) == dict(added=len(said), present=0, different=0)
+            for path in ways(folder): assert import_store(c, path)['present'] == len(said) == export_store(c, path) == b_only[0]
+            assert [p.read_bytes() for p in ways(folder)] == first
+            assert [r['text'] for r in sorted(c.rows(), key=lambda r: r['sample'])] == said and list(map(itself, a.rows())) == list(map(itself, c.rows()))
+        assert check_store(folder/'c') == []
+
+
+def itself(r): return {k: r[k] for k in COLUMNS if k not in ('created', 'response')} | {'usage': json.loads(r['usage'])}
+
+
+def test_exports_hold_no_times_and_are_ordered(store, tmp_path):
+    store.put([row(i, **TIMES | dict(created=i)) for i in range(600)])
+    assert export_store(store, tmp_path/'out.jsonl') == 600
+    lines = [json.loads(line) for line in (tmp_path/'out.jsonl').read_text().splitlines()]
+    assert [r['key'] for r in lines] == sorted(r['key'] for r in lines) and list(lines[0]) == [c for c in COLUMNS if c != 'created']
+    assert json.loads(lines[0]['response']) == {'id': 'x', 'choices': [{'finish_reason': 'stop', 'message': {'content': 'The answer is 4.'}}],
+                                                'usage': {'prompt_tokens': 14, 'completion_tokens': 6}, 'x_groq': {'id': 'r', 'usage': {}}}
+    assert json.loads(lines[0]['usage']) == {'prompt_tokens': 14, 'completion_tokens': 6}
+    import pyarrow.parquet as pq
+    export_store(store, tmp_path/'out.parquet')
+    assert pq.read_table(tmp_path/'out.parquet').to_pylist() == lines
+
+
+@pytest.mark.parametrize('name, time', [('created', True), ('createdAt', True), ('eval_duration', True), ('prompt_ms', True), ('tokens_per_second', True),
+                                        ('timestamp', True), ('X-Response-Time', True), ('content', False), ('prompt_tokens', False), ('model', False),
+                                        ('finish_reason', False), ('message', False), ('items', False), ('format', False), ('estimates', False), ('at_home', False)])
+def test_what_is_a_time(name, time): assert module._is_time(name) is time
+
+
+def test_filters_and_the_summary(store, tmp_path):
+    asks = [replace(ASK, thought=t, model=m, problem_id=f'p/{k}') for t in ('cot', 'pot') for m in ('m1', 'm2') for k in range(2)]
+    store.put([row_of(replace(a, messages=[{'role': 'user', 'content': f'{a}'}]), f'{i:064}', HERE, response(), '') for i, a in enumerate(asks)])
+    store.put([row_of(ASK, 'f' * 64, 'elsewhere', json.dumps({'choices': [{'finish_reason': 'length', 'message': {'content': 'x', 'refusal': 'no'}}]}), '')])
+    assert export_store(store, tmp_path/'o.jsonl', thought='pot', model='m1', endpoint=None) == 2 == len(list(store.rows(thought='pot', model='m1')))
+    assert {r['endpoint'] for r in store.rows(endpoint=HERE)} == {HERE} and list(store.rows(model="m1' OR 1")) == []
+    found = summary(store)
+    assert [r['completions'] for r in found] == [1, 2, 2, 2, 2] and sum(r['tokens'] for r in found) == 8 * 20
+    assert found[0] | {'refused': 1, 'cut': 1, 'tokens': 0, 'endpoint': 'elsewhere'} == found[0]
+    for use in (lambda: list(store.rows(colour='red')), lambda: summary(store, colour='red')):
+        with pytest.raises(ValueError, match="no 'colour'; its columns are key, endpoint"): use()
+
+
+def test_an_export_is_whole_or_not_there(store, tmp_path):
+    store.put([row(i) for i in range(3)])
+    for path in ways(tmp_path):
+        path.write_text('old')
+        with pytest.raises(ValueError, match="no 'colour'"): export_store(store, path, colour='red')
+        assert path.read_text() == 'old'
+    with pytest.raises(ValueError, match='neither in .jsonl nor in .parquet'): export_store(store, tmp_path/'out.csv')
+    (tmp_path/'a folder.jsonl').mkdir()
+    with pytest.raises(OSError, match='a folder.jsonl cannot be written .*the store is as it was'): export_store(store, tmp_path/'a folder.jsonl')
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ['out.jsonl', 'out.parquet']
+
+
+def test_reading_goes_on_while_others_write(store):
+    store.put([BLANK | {'key': f'{i:05}'} for i in range(0, 3000, 2)])
+    seen = []
+    for i, r in enumerate(store.rows()):
+        seen.append(r['key'])
+        if i % 100 == 0: store.put([BLANK | {'key': f'{2 * i + 1001:05}'}])
+    assert seen == sorted(set(seen)) and {f'{i:05}' for i in range(0, 3000, 2)} <= set(seen) and len(seen) > 1500
+
+
+def lies():
+    r = {k: v for k, v in row().items() if k != 'created'}
+    body = json.loads(r['request'])
+    yield 'key', r | dict(key='0' * 64)
+    yield 'key', r | dict(key=r['key'][:12])
+    yield 'key', r | dict(endpoint='http://127.0.0.1/v1')
+    yield 'key', r | dict(sample=1)
+    yield 'key', r | dict(request=json.dumps(body | {'temperature': 1.0}))
+    yield 'request', r | dict(request=json.dumps(body | {'sample': 0, 'endpoint': HERE}), endpoint='another')
+    yield 'request', r | dict(request='[]')
+    yield 'no JSON', r | dict(request='[' * 100_000)
+    yield 'no JSON', r | dict(usage='9' * 10_000)
+    yield 'no JSON', r | dict(request='{')
+    yield 'model', r | dict(model='gpt-9')
+    yield 'text', r | dict(text='The answer is 5.')
+    yield 'refusal', r | dict(refusal='no')
+    yield 'finish_reason', r | dict(finish_reason='length')
+    yield 'usage', r | dict(usage='{"prompt_tokens": 1}')
+    yield 'no chat completion', r | dict(response='{}')
+    yield 'no chat completion', r | dict(response='[' * 100_000)
+    yield 'sample', r | dict(sample=True)
+    yield 'sample', r | dict(sample=-1)
+    yield 'sample', r | dict(sample='0')
+    yield 'text', r | dict(text=None)
+    yield "'colour'", r | dict(colour='red')
+    yield "'via'", {k: v for k, v in r.items() if k != 'via'}
+    yield 'object', [r]
+    yield 'object', 3
+
+
+@pytest.mark.parametrize('told, lie', list(lies()))
+def test_a_row_that_lies_is_refused_with_its_number_and_the_whole_file_with_it(store, tmp_path, told, lie):
+    with Store(tmp_path/'other') as other:
+        other.put([row(i) for i in range(1, 4)]); export_store(other, tmp_path/'in.jsonl')
+    with open(tmp_path/'in.jsonl', 'a') as f: f.write(json.dumps(lie) + '\n')
+    with pytest.raises(ValueError, match=f'in.jsonl, line 4: .*{told}.*Nothing was imported'): import_store(store, tmp_path/'in.jsonl')
+    assert len(store) == 0
+
+
+def test_broken_files_are_refused_whole(store, tmp_path):
+    with Store(tmp_path/'other') as other:
+        other.put([row(i) for i in range(40)])
+        for path in ways(tmp_path): export_store(other, path)
+    lines, table, rng = *(p.read_bytes() for p in ways(tmp_path)), random.Random(0)
+    cases = [('x.jsonl', lines[:-30]), ('x.jsonl', lines + b'\xff\xfe\n'), ('x.jsonl', b'[' * 200_000), ('x.jsonl', rng.randbytes(5000)), ('x.jsonl', table)]
+    cases += [('x.parquet', table[:n]) for n in (0, 3, 100, len(table) // 2, len(table) - 1)] + [('x.parquet', rng.randbytes(5000)), ('x.parquet', lines)]
+    for k in range(30):
+        at = rng.randrange(4, len(table) - 50)
+        cases.append(('x.parquet', table[:at] + rng.randbytes(40) + table[at + 40:]))
+    with Store(tmp_path/'whole') as whole: import_store(whole, ways(tmp_path)[1]); true = {r['key']: itself(r) for r in whole.rows()}
+    for name, data in cases:
+        (tmp_path/name).write_bytes(data)
+        try: import_store(store, tmp_path/name)
+        except ValueError as e: assert str(e).endswith('Nothing was imported') and name in str(e)
+    assert all(itself(r)['text'] == true[r['key']]['text'] for r in store.rows()), 'bytes that were changed made an answer'
+    with Store(tmp_path/'clean') as clean:
+        for name, data in cases[:10]:
+            (tmp_path/name).write_bytes(data)
+            with pytest.raises(ValueError, match='Nothing was imported'): import_store(clean, tmp_path/name)
+        assert len(clean) == 0
+    with pytest.raises(ValueError, match='neither in .jsonl'): import_store(store, tmp_path/'x.csv')
+    with pytest.raises(FileNotFoundError, match='no file'): import_store(store, tmp_path/'nothing.jsonl')
+
+
+def test_a_conflict_is_counted_and_the_stored_row_stays(store, tmp_path):
+    with Store(tmp_path/'other') as other:
+        other.put([row(0), row(1, 'The answer is 5.'), row(2)]); export_store(other, tmp_path/'in.jsonl')
+    store.put([row(0, created=99), row(1)])
+    for expected in (dict(added=1, present=1, different=1), dict(added=0, present=2, different=1)):
+        assert import_store(store, tmp_path/'in.jsonl') == expected
+    assert store.get([row(1)['key']])[row(1)['key']]['text'] == 'The answer is 4.'
+    data = (tmp_path/'in.jsonl').read_text().splitlines(keepends=True)
+    (tmp_path/'in.jsonl').write_text(data[0] * 2)
+    with Store(tmp_path/'third') as third: assert import_store(third, tmp_path/'in.jsonl') == dict(added=1, present=1, different=0)
+
+
+def test_huge_rows(store, tmp_path):
+    store.put([row(0, 'é\x00\u2028' * 600_000), row(1)])
+    assert len(store.get([row(0, '')['key']])[row(0, '')['key']]['text']) == 1_800_000
+    for path in ways(tmp_path):
+        assert export_store(store, path) == 2 == import_store(store, path)['present']
+    with pytest.raises(ValueError, match='lower max_tokens'): row_of(ASK, 'k', HERE, ' ' * (module.LARGEST + 1), SECRET)
+
+
+FLAT = """
+import resource, sys
+from mtd.store import COLUMNS, Store, _write_lines, _write_parquet, summary
+n, s, blank = int(sys.argv[2]), Store(sys.argv[1]), dict.fromkeys(COLUMNS, '') | dict(sample=0, created=0., usage='{}')
+for i in range(0, n, 1000): s.put([blank | {'key': f'{(i + k) * 7919 % 10**9:064}', 'text': f'{i + k} ' * 60} for k in range(1000)])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert sum(1 for _ in s.rows()) == n == summary(s)[0]['completions'] == _write_lines(sys.argv[1] + '.out', s.rows())
+print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def flat(tmp_path, n):
+    pytest.importorskip('resource')
+    before, after = map(int, started(FLAT, tmp_path/'s', n).communicate()[0].split())
+    assert after - before < 40, 'megabytes'
+
+
+def test_reading_and_writing_out_take_the_memory_of_a_page(tmp_path): flat(tmp_path, 60_000)
+
+
+@pytest.mark.full
+def test_a_million_rows_take_the_memory_of_a_page(tmp_path): flat(tmp_path, 1_000_000)
+
+
+# The API key
+
+def hidden(secret, rng): return ''.join(f'\\u{ord(c):04x}' if rng.random() < 0.3 else json.dumps(c)[1:-1].replace('/', rng.choice(['/', '\\/'])) for c in secret)
+
+
+@settings(max_examples=100)
+@given(st.text(st.characters(codec='ascii', categories=('L', 'N', 'P', 'S')), min_size=16, max_size=60), st.randoms(use_true_random=False))
+def test_the_key_is_in_no_column_however_it_is_echoed(secret, rng):
+    if secret.lower() in (response() + json.dumps(ASK.body())).lower(): return
+    raw = response('Your key: @. Bye.', system_fingerprint='@', **{'@': 1}).replace('@', hidden(secret, rng))
+    r = row_of(ASK, ASK.key(HERE), HERE, raw, secret)
+    assert r['text'] == 'Your key: [api key]. Bye.'
+    assert not any(secret in str(v) or (c in ('request', 'response', 'usage') and secret in str(json.loads(v))) for c, v in r.items())
+
+
+def test_the_key_is_in_no_file_and_no_error(store):
+    store.put([row_of(ASK, ASK.key(HERE), HERE, response(f'Hello {SECRET}'), SECRET)])
+    held = b''.join(p.read_bytes() for p in store.path.parent.iterdir() if p.is_file())
+    assert b'Hello [api key]' in held and SECRET.encode() not in held
+    with pytest.raises(ValueError, match=r'no chat completion.*\[api key\]') as e: row_of(ASK, 'k', HERE, json.dumps({'error': SECRET}), SECRET)
+    assert SECRET not in str(e.value)
+    for ask, endpoint, column in ((replace(ASK, messages=[{'role': 'user', 'content': SECRET}]), HERE, 'request'), (ASK, f'{HERE}/{SECRET}', 'endpoint')):
+        with pytest.raises(ValueError, match=f'stands in the {column} itself') as e: row_of(ask, 'k', endpoint, response(), SECRET)
+        assert SECRET not in str(e.value)
+
+
+@pytest.mark.parametrize('key', ['none', 'EMPTY', 'ollama', 'lm-studio', 'not-needed', '12345678', ''])
+def test_a_word_is_no_secret(key):
+    assert row_of(ASK, 'k', HERE, response(f'Say {key}'), key)['text'] == f'Say {key}'
+
+
+def test_a_short_key_is_a_secret(): assert row_of(ASK, 'k', HERE, response('token-abc123'), 'token-abc123')['text'] == '[api key]'
+
+
+@pytest.mark.parametrize('raw', ['', '{}', '[]', 'null', '3', '{"choices": []}', '{"choices": [{}]}', '{"choices": [{"message": null}]}', '<html>', '[' * 100_000,
+                                 '{"choices": [{"message": {"content": ["a"]}}]}', '{"choices": [{"message": {"content": 3}}]}', '{"choices": {"0": 1}}', '9' * 5000])
+def test_what_is_no_completion_is_refused(raw):
+    with pytest.raises(ValueError, match='no chat completion'): row_of(ASK, 'k', HERE, raw, SECRET)
+
+
+def test_odd_but_good_responses():
+    cut = row_of(ASK, 'k', HERE, '{"choices": [{"message": {"content": null, "refusal": "I will not"}, "finish_reason": null}], "usage": null}', SECRET)
+    assert (cut['text'], cut['refusal'], cut['finish_reason'], cut['usage'], cut['via']) == ('', 'I will not', '', '{}', 'chat')
+    assert row_of(ASK, 'k', HERE, response('half \ud83d'), SECRET)['text'] == 'half ?' and row_of(ASK, 'k', HERE, response(), SECRET, 'batch')['via'] == 'batch'
+
+
+# The command
+
+def told(*argv):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err): status = main(['store', *map(str, argv)])
+    return status, out.getvalue(), err.getvalue()
+
+
+def test_the_command_lists_exports_imports_checks_and_compacts(tmp_path):
+    path, other, out = tmp_path/'s.sqlite', tmp_path/'t.sqlite', tmp_path/'out.parquet'
+    with Store(path) as s: s.put([row(0), row(1), row(ask=replace(ASK, thought='pot', model='m'))])
+    status, said, _ = told('list', '--store', path)
+    assert status == 0 and said.count('\n') == 3 and 'cot' in said and 'prompt_tokens' in said
+    assert [r['completions'] for r in json.loads(told('list', '--json', '--model', 'm', '--store', path)[1])] == [1]
+    assert told('list', '--model', 'none', '--store', path) == (0, 'no completions\n', '') and told('list', '--model', 'none', '--store', path, '--json')[1] == '[]\n'
+    assert json.loads(told('export', out, '--thought', 'cot', '--json', '--store', path)[1])['rows'] == 2
+    assert json.loads(told('import', out, '--store', other, '--json')[1]) == dict(added=2, present=0, different=0)
+    assert told('import', out, '--store', path)[1] == '0 added, 2 were there, 0 differ from what is there, which stays\n'
+    assert told('check', '--store', path) == (0, f'{path} is sound\n', '')
+    assert {*json.loads(told('compact', '--json', '--store', path)[1])} == {'before', 'after'}
+    with Store(path) as s, s._writer as db: db.execute("UPDATE completions SET text = '5' WHERE sample = 1")
+    status, said, _ = told('check', '--json', '--store', path, '--salvage', tmp_path/'new.sqlite')
+    found = json.loads(said)
+    assert status == 1 and len(found['findings']) == 1 and (found['saved'], found['refused']) == (2, 1) and told('check', '--store', tmp_path/'new.sqlite')[0] == 0
+    assert told('check', '--store', path)[0] == 1
+
+
+def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for verb in (['list'], ['check'], ['compact'], ['export', 'o.jsonl']):
+        assert told(*verb) == (2, '', 'mtd: there is no store at runs/completions.sqlite: name one with --store, or run `mtd run` first\n')
+    assert told('import', 'o.jsonl')[0] == 2
+    (tmp_path/'text').write_text('hello ' * 100)
+    for verb in (['list'], ['compact'], ['export', 'o.jsonl'], ['import', 'o.jsonl']):
+        status, said, error = told(*verb, '--store', 'text')
+        assert status == 2 and not said and error.startswith('mtd: ') and error.count('\n') == 1
+    assert told('check', '--store', 'text')[0] == 1 and told('export', 'o.csv', '--store', 'text')[0] == 2
+    with pytest.raises(SystemExit) as e: told('frobnicate')
+    assert e.value.code == 2
+
+
+def test_compacting_gives_room_back_and_keeps_everything(tmp_path):
+    with Store(tmp_path/'s') as s:
+        s.put([row(i, 'x' * 2000) for i in range(300)])
+        with s._writer as db: db.execute('DELETE FROM completions WHERE sample >= 20')
+        s.note('a', 1); s.claim(['k'])
+        before, after = compact_store(tmp_path/'s')
+        assert after < before / 3 and len(s) == 20 and s.put([row(999)]) == 1 and s.notes() == {'a': 1}
+    assert check_store(tmp_path/'s') == []
