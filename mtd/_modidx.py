@@ -1130,6 +1130,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'mtd.teacher._send_all': ('teacher.html#_send_all', 'mtd/teacher.py'),
                              'mtd.teacher._tokens_asked': ('teacher.html#_tokens_asked', 'mtd/teacher.py'),
                              'mtd.teacher._unbilled': ('teacher.html#_unbilled', 'mtd/teacher.py'),
+                             'mtd.teacher._without_key': ('teacher.html#_without_key', 'mtd/teacher.py'),
                              'mtd.teacher._woken': ('teacher.html#_woken', 'mtd/teacher.py'),
                              'mtd.teacher.annotations': ('teacher.html#annotations', 'mtd/teacher.py'),
                              'mtd.teacher.ask_lab': ('teacher.html#ask_lab', 'mtd/teacher.py'),

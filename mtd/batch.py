@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['URL', 'OVER', 'GROUP', 'batch_line', 'batch_groups', 'complete_batch']
 
-# %% ../nbs/batch.ipynb #cb4f6b83
+# %% ../nbs/batch.ipynb #295948f6
 import json, sys, tempfile, time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from .core import digest
 from .store import row_of
-from .teacher import Answers, TeacherError, _bounded, _reason, collect, endpoint_identity
+from .teacher import Answers, TeacherError, _bounded, _reason, _without_key, collect, endpoint_identity
 
 # %% ../nbs/batch.ipynb #679753dc
 URL = '/v1/chat/completions'
@@ -376,12 +376,13 @@ def complete_batch(
         failures = _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how)
     return collect(requests, keys, store, failures, source)
 
-# %% ../nbs/batch.ipynb #be14f9d9
+# %% ../nbs/batch.ipynb #429e8895
 def _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how) -> dict: # key -> (why, would asking again help?)
     from openai import DefaultHttpxClient, OpenAI
     from tqdm import tqdm
     url = endpoint_identity(base_url)
     if not api_key: raise ValueError(f"there is no API key for {url}; pass api_key, or 'none' if the server wants none")
+    _without_key(missing.values(), api_key)
     if not (1 <= how['size'][0] <= 50_000 and how['rounds'] >= 1 and how['poll'] > 0):
         raise ValueError(f'size={how["size"][0]}, rounds={how["rounds"]}, poll={how["poll"]}: size is 1 to 50,000, '
                          'rounds at least 1, poll positive')

@@ -20,7 +20,7 @@ from .core import digest, find_file
 def _key(low=None, high=None, choices=None, local=False):
     return field(metadata=dict(low=low, high=high, choices=choices, local=local))
 
-# %% ../nbs/settings.ipynb #bfead1f6
+# %% ../nbs/settings.ipynb #9ec1ff6d
 @dataclass(frozen=True)
 class ProblemSettings:
     "What is learnt from and what is scored."
@@ -51,6 +51,7 @@ class TeacherSettings:
     teacher_extra: tuple[str, ...] = _key()
     slip_rate: float = _key(0.0, 1.0)
 
+# %% ../nbs/settings.ipynb #ccbace7b
 @dataclass(frozen=True)
 class AskingSettings:
     "How the teacher is asked; none of these changes what it answers."

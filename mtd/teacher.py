@@ -6,7 +6,7 @@
 __all__ = ['Request', 'endpoint_identity', 'make_requests', 'Completion', 'Answers', 'TeacherError', 'collect',
            'MissingCompletion', 'complete', 'ask_lab', 'recorded', 'annotations']
 
-# %% ../nbs/03_teacher.ipynb #3cb21da7
+# %% ../nbs/03_teacher.ipynb #e87e0464
 import asyncio, heapq, itertools, json, re, threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from .core import digest, read_jsonl, same_answer
 from .pacing import HOPELESS, Pace, Pacer
 from .replies import read_reply
-from .store import Store, row_of
+from .store import Store, _is_secret, row_of
 
 # %% ../nbs/03_teacher.ipynb #caaebe0d
 @dataclass(frozen=True)
@@ -413,12 +413,19 @@ def _not_there(missing, store):
     return (f'{len(missing)} of the answers are not in {store.path}, the first: problem {r.problem_id!r}, thought {r.thought!r}, '
             f'sample {r.sample}, model {r.model!r}, key {key[:16]}…; {other}. Ask with replay off, or import the store of the original run')
 
-# %% ../nbs/03_teacher.ipynb #04fde7c7
+# %% ../nbs/03_teacher.ipynb #0a6b6515
+def _without_key(requests, api_key):
+    "`ValueError` where the API key stands in what would be sent: it would get into the store."
+    texts = {m['content'] for r in requests for m in r.messages} | {str((r.model, r.stop, r.extra)) for r in requests}
+    if _is_secret(api_key) and any(api_key in t for t in texts):
+        raise ValueError('the API key stands in the messages or settings of a request; take it out, nothing was sent')
+
 def _buy(run, progress) -> dict: # key -> (reason, would asking again help?)
     from tqdm import tqdm
     url = endpoint_identity(run.base_url)
     if not run.api_key:
         raise ValueError(f"there is no API key for {url}; pass api_key, or 'none' if the server wants none")
+    _without_key(run.requests.values(), run.api_key)
     run.waiting.extend(run.requests)
     with tqdm(total=len(run.requests), desc='teacher', disable=not progress) as run.bar:
         try: _in_own_thread(_ask_all(run))

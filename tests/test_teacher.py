@@ -133,6 +133,13 @@ def test_the_api_key_is_nowhere_in_the_store_or_in_errors(store, teacher, script
     assert KEY not in str(raw), 'not even where the server itself repeats it'
 
 
+def test_an_api_key_in_a_prompt_is_seen_before_anything_is_sent(store, scripted):
+    server = scripted(lambda n, body: says('The answer is 1.'))
+    told = [replace(r, messages=[{'role': 'system', 'content': f'My key is {KEY}.'}, *r.messages]) for r in asks(3)]
+    with pytest.raises(ValueError, match='API key stands in') as e: complete(told, store, server.url, KEY, progress=False)
+    assert server.n == 0 and KEY not in str(e.value)
+
+
 def test_one_bad_answer_never_stops_the_others_and_a_rerun_asks_only_for_the_failed(store, scripted):
     bad = {3: (400, b'{"error": {"message": "too long"}}', {}), 5: (200, b'{"choices": []}', {}), 7: (200, b'not json', {}), 9: (None, b'', {}),
            11: (200, b'{"choices": [{"message": {"content": [1]}}]}', {}), 13: (200, b'{"choices": [{"message": null}]}', {}), 15: (200, b'[]', {})}
