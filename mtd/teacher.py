@@ -413,10 +413,10 @@ def _not_there(missing, store):
     return (f'{len(missing)} of the answers are not in {store.path}, the first: problem {r.problem_id!r}, thought {r.thought!r}, '
             f'sample {r.sample}, model {r.model!r}, key {key[:16]}…; {other}. Ask with replay off, or import the store of the original run')
 
-# %% ../nbs/03_teacher.ipynb #0a6b6515
+# %% ../nbs/03_teacher.ipynb #41bf9c1d
 def _without_key(requests, api_key):
     "`ValueError` where the API key stands in what would be sent: it would get into the store."
-    texts = {m['content'] for r in requests for m in r.messages} | {str((r.model, r.stop, r.extra)) for r in requests}
+    texts = {str(m.get('content')) for r in requests for m in r.messages} | {str((r.model, r.stop, r.extra)) for r in requests}
     if _is_secret(api_key) and any(api_key in t for t in texts):
         raise ValueError('the API key stands in the messages or settings of a request; take it out, nothing was sent')
 
