@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['THOUGHTS', 'Thought', 'find_thought', 'student_input', 'demonstrations', 'teacher_messages', 'executor', 'execute']
 
-# %% ../nbs/02_prompting.ipynb #6f9e67fa
+# %% ../nbs/02_prompting.ipynb #27e5c8e8
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 
-from .core import Outcome, find_file, read_jsonl
+from .core import find_file, read_jsonl
 
 # %% ../nbs/02_prompting.ipynb #b5086cb9
 @dataclass(frozen=True)
@@ -81,13 +81,12 @@ def teacher_messages(
                      {'role': 'assistant', 'content': demo['thought']}]
     return messages + [{'role': 'user', 'content': student_input(thought, question)}]
 
-# %% ../nbs/02_prompting.ipynb #dc02d739
+# %% ../nbs/02_prompting.ipynb #b4078253
 def executor(
     thought: str, # a key of `THOUGHTS`
 ) -> Callable: # a function `list[str] -> list[Outcome]`
     "The function that executes texts of this thought, imported on first use."
-    module, _, name = find_thought(thought).executor.rpartition('.')
-    return getattr(import_module(module), name)
+    return resolve_name(find_thought(thought).executor)
 
 def execute(
     thought: str, # a key of `THOUGHTS`

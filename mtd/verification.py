@@ -5,23 +5,23 @@
 # %% auto #0
 __all__ = ['FIELDS', 'VERDICT', 'BACKENDS', 'verify_each', 'deduplicate']
 
-# %% ../nbs/verification.ipynb #f2919987
+# %% ../nbs/verification.ipynb #115026da
 import os, queue, signal, threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from itertools import chain, islice
 from multiprocessing import get_context
+from pkgutil import resolve_name
 
 from .core import same_answer
 from .forms import form
 from .prompting import THOUGHTS, executor, find_thought
 from .sandbox import _close_all
 
-# %% ../nbs/verification.ipynb #27a0da70
+# %% ../nbs/verification.ipynb #5d318f90
 def _digest(text: str) -> str: return sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
 
 def _executed(thought: str, texts: list, workers: int) -> list: # as `execute`, with a say in how many sandboxes
@@ -29,8 +29,8 @@ def _executed(thought: str, texts: list, workers: int) -> list: # as `execute`, 
     return run(texts, workers=workers) if 'workers' in signature(run).parameters else run(texts)
 
 def _false(thought: str, text: str) -> bool: # does it hold a step that is false?
-    module, _, name = THOUGHTS[thought].check.rpartition('.')
-    return bool(module and getattr(import_module(module), name)(text))
+    check = THOUGHTS[thought].check
+    return bool(check and resolve_name(check)(text))
 
 def _verdicts(jobs, options, workers) -> list: # (thought, text, gold) -> (status, answer, detail, right, reason, form)
     equality, steps, thoughts = options
@@ -105,8 +105,8 @@ def _alone(job, attempt, crashed: list) -> list: # `crashed` holds those since t
     raise RuntimeError(f'{_MOST_CRASHED} completions in a row ended their process, the last begins {job[1][:80]!r}; '
                        'is there enough memory? Give fewer workers, or find out with backend="here"')
 
-# %% ../nbs/verification.ipynb #09c2d5e6
-def _packaged(name: str): return getattr(import_module('mtd.verification'), name)
+# %% ../nbs/verification.ipynb #05573bcc
+def _packaged(name: str): return resolve_name(f'mtd.verification.{name}')
 
 def _serve(connection): # the main of a pool process
     signal.signal(signal.SIGINT, signal.SIG_IGN) # Ctrl-C goes to all of them; the parent says what follows from it
