@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['URL', 'OVER', 'GROUP', 'batch_line', 'batch_groups', 'complete_batch']
 
-# %% ../nbs/batch.ipynb #295948f6
+# %% ../nbs/batch.ipynb #6073cd4c
 import json, sys, tempfile, time
 from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from .core import digest
-from .store import row_of
+from .pacing import _WRONG
+from .store import _strike, row_of
 from .teacher import Answers, TeacherError, _bounded, _reason, _without_key, collect, endpoint_identity
 
 # %% ../nbs/batch.ipynb #679753dc
@@ -44,7 +45,7 @@ def batch_groups(
         filling[request.model] = group, held + n
     return groups
 
-# %% ../nbs/batch.ipynb #3db098c6
+# %% ../nbs/batch.ipynb #9d943491
 OVER = ('completed', 'failed', 'expired', 'cancelled')
 
 @dataclass
@@ -53,7 +54,7 @@ class _Run:
     store: object
     client: object # openai's
     endpoint: str # the identity in the keys
-    secret: str
+    secret: str = field(repr=False)
     window: str
     size: tuple # requests, bytes
     poll: float
@@ -74,11 +75,9 @@ class _Run:
 
     def under_way(self): return {k for keys in self.open.values() for k in keys}
 
-# %% ../nbs/batch.ipynb #9a680dac
-def _passing(error): # may the same request succeed a little later?
-    import openai
-    if isinstance(error, openai.APIStatusError): return error.status_code in (408, 409, 429) or error.status_code >= 500
-    return True # a connection, or bytes that are not what they should be
+# %% ../nbs/batch.ipynb #1748783e
+def _passing(status): # may the same request succeed a little later? 0: the connection broke, or what came is no answer
+    return not status or status in (408, 409, 429) or status >= 500
 
 def _told(run, error): return _reason(error, 60, run.secret).rstrip('.')
 
@@ -94,7 +93,7 @@ def _asking(run, what, call, uncertain=None):
         except TeacherError: raise
         except Exception as e:
             started = started or time.monotonic()
-            if not _passing(e) or time.monotonic() - started > run.patience:
+            if not _passing(getattr(e, 'status_code', 0)) or time.monotonic() - started > run.patience:
                 raise TeacherError(f'{what} failed: {_told(run, e)}. Check the base URL, the API key and the server, '
                                    f'then run again: {_stays(run)}') from None
         time.sleep(min(run.poll, 5))
@@ -216,7 +215,7 @@ def _resume(run):
         run.tries.update(mine)
         _reserve(run, mine - run.reserved)
 
-# %% ../nbs/batch.ipynb #b0fa501a
+# %% ../nbs/batch.ipynb #f960138a
 def _downloaded(run, id, f) -> bool: # is it still there?
     "The file `id` of the server, in `f`, whole."
     import openai
@@ -237,10 +236,9 @@ def _failed_line(line): # why a line holds no answer, and whether asking again m
     status = response.get('status_code')
     if status == 200: return None
     said = (response.get('body') or {}).get('error') or {}
-    passing = not status or status in (408, 409, 429) or status >= 500
-    return f'HTTP {status}: {said.get("message", "no reason given")}', passing
+    return f'HTTP {status}: {said.get("message", "no reason given")}', _passing(status)
 
-# %% ../nbs/batch.ipynb #5fe235cb
+# %% ../nbs/batch.ipynb #259b215f
 def _succeeded(run, key, usage=None): # usage: None where another process bought it
     request = run.asked.pop(key, None)
     if request is None: return
@@ -255,7 +253,7 @@ def _missed(run, key, reason, again, paid=False):
     "A line without an answer: asked again, or reported."
     if key in run.reserved: _freed(run, key, run.asked[key], paid)
     if again and run.tries[key] < run.rounds: run.again[key] = reason
-    else: run.failures[key] = reason.replace(run.secret, '[api key]') if len(run.secret) >= 8 else reason
+    else: run.failures[key] = _strike(reason, run.secret)
 
 # %% ../nbs/batch.ipynb #ddc896b7
 def _kept(run, keys, lines, missed, foreign):
@@ -297,19 +295,18 @@ def _collect(run, batch):
     if foreign: _note(run, batch.id, foreign) # a run that asks for these will fetch them
     else: _done_with(run, batch.id, batch.status)
 
-# %% ../nbs/batch.ipynb #65fc4e46
+# %% ../nbs/batch.ipynb #d254438f
 def _refused(run, batch):
     "A batch that failed its validation."
     errors, keys = (batch.errors and batch.errors.data) or [], run.open.pop(batch.id)
     _done_with(run, batch.id, 'failed')
     mine, words = keys & run.asked.keys(), [f'line {e.line}: {e.message}' if e.line else e.message for e in errors[:3]]
-    said = '; '.join(map(str, words)).rstrip('.') or 'no reason given'
+    said = _strike('; '.join(map(str, words)).rstrip('.') or 'no reason given', run.secret)
     if run.open and any(e.code == 'token_limit_exceeded' for e in errors):
         run.most = len(run.open)
         run.tries.subtract(mine)
         run.again |= dict.fromkeys(mine, said)
         return
-    if len(run.secret) >= 8: said = said.replace(run.secret, '[api key]')
     rows = [dict(problem_id=run.asked[k].problem_id, thought=run.asked[k].thought, reason=said) for k in mine]
     raise TeacherError(f'the endpoint refused the batch {batch.id} of {len(keys):,} requests: {said}. Nothing of it '
                        f'was bought; mend what it names, or lower `size`, and run again: {_stays(run)}', rows)
@@ -376,7 +373,7 @@ def complete_batch(
         failures = _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how)
     return collect(requests, keys, store, failures, source)
 
-# %% ../nbs/batch.ipynb #429e8895
+# %% ../nbs/batch.ipynb #11f1cde9
 def _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how) -> dict: # key -> (why, would asking again help?)
     from openai import DefaultHttpxClient, OpenAI
     from tqdm import tqdm
@@ -400,4 +397,4 @@ def _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how) -> 
     others = dict.fromkeys(run.elsewhere, 'under way in another process; run again to fetch it')
     return {k: (why, not why.startswith(_FINAL)) for k, why in (others | waits | run.failures).items()}
 
-_FINAL = ('HTTP 400', 'HTTP 413', 'HTTP 422') # asking again would not help
+_FINAL = tuple(f'HTTP {status}' for status in _WRONG) # asking again would not help

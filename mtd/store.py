@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout # before the hooks for a fork below: thos
 
 from .core import digest
 
-# %% ../nbs/store.ipynb #ee5f89b0
+# %% ../nbs/store.ipynb #d8bdb5f5
 COLUMNS = ('key', 'endpoint', 'model', 'problem_id', 'thought', 'sample', 'request', 'response', 'text', 'refusal',
            'finish_reason', 'usage', 'created', 'via') # of one completion; `request`, `response` and `usage` are JSON as text
 FORMAT = 1 # of the file; 0 had no `via` and no notes
@@ -28,10 +28,15 @@ _COMPLETIONS = f"""CREATE TABLE completions (
 _NOTES = 'CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)'
 
 def _format(db, path): # 'new', 'old' or 'current'; `ValueError` for anything else
-    version = db.execute('PRAGMA user_version').fetchone()[0]
-    columns = tuple(row[1] for row in db.execute('PRAGMA table_info(completions)'))
+    own = not db.in_transaction
+    if own: db.execute('BEGIN') # what is read is of one moment, also while another process makes the tables
+    try:
+        version, tables = (db.execute(sql).fetchone()[0] for sql in ('PRAGMA user_version', 'SELECT count(*) FROM sqlite_master'))
+        columns = tuple(row[1] for row in db.execute('PRAGMA table_info(completions)'))
+    finally:
+        if own and db.in_transaction: db.execute('ROLLBACK')
     small = 0 < Path(path).stat().st_size < 512 # SQLite takes such a scrap for an empty database
-    if not version and not small and not db.execute('SELECT count(*) FROM sqlite_master').fetchone()[0]: return 'new'
+    if not version and not small and not tables: return 'new'
     if version == 0 and columns == COLUMNS[:-1]: return 'old'
     if version == FORMAT and columns == COLUMNS: return 'current'
     if version > FORMAT and 'key' in columns:
@@ -348,7 +353,7 @@ def _is_time(name): # of a field: `created`, `total_duration`, `queue_time`, `cr
 _TIME_WORDS = frozenset('created updated started finished expires expired expiry date duration durations latency elapsed timing timings '
                         'times ns us ms millis milliseconds sec secs second seconds'.split())
 
-# %% ../nbs/store.ipynb #96a3a611
+# %% ../nbs/store.ipynb #ab7065e1
 def _is_secret(key): return len(key) >= 16 or (len(key) >= 8 and bool(re.search(r'\d', key) and re.search(r'[^\W\d]', key)))
 
 @functools.lru_cache(8)
@@ -357,11 +362,12 @@ def _spellings(secret): # in JSON: one of its characters as an escape, and the w
     escape = {c: rf'\\(?:u(?i:{ord(c):04x}){short.get(c, "")})' for c in secret}
     return re.compile('|'.join(escape.values())), re.compile(''.join(f'(?:{escape[c]}|{re.escape(c)})' for c in secret))
 
-def _strike(text, secret):
+def _strike(text, secret): # `text` without the API key
+    if not _is_secret(secret): return text
     text, (escape, whole) = text.replace(secret, '[api key]'), _spellings(secret)
     return whole.sub('[api key]', text) if escape.search(text) else text # looking for mixtures takes long
 
-# %% ../nbs/store.ipynb #e0b8e199
+# %% ../nbs/store.ipynb #1faf76ae
 def row_of(
     request, # a `mtd.teacher.Request`
     key: str, # what `request.key(endpoint)` says
@@ -373,12 +379,12 @@ def row_of(
     "The row for one raw response, without the API key; `ValueError` if it is no chat completion."
     if len(raw) > LARGEST: raise ValueError(f'the response has {len(raw):,} characters, and the store takes {LARGEST:,}: lower max_tokens')
     raw = raw.encode('utf-8', 'replace').decode() # half a surrogate pair cannot be stored
-    if _is_secret(secret): raw = _strike(raw, secret)
+    raw = _strike(raw, secret)
     said = _read_response(raw)
     row = dict(key=key, endpoint=endpoint, model=request.model, problem_id=request.problem_id, thought=request.thought, sample=request.sample,
                request=json.dumps(request.body(), ensure_ascii=False), response=raw, **said | {'usage': json.dumps(said['usage'])},
                created=time.time(), via=via)
-    leaks = [c for c in COLUMNS if _is_secret(secret) and isinstance(row[c], str) and _strike(row[c], secret) != row[c]]
+    leaks = [c for c in COLUMNS if isinstance(row[c], str) and _strike(row[c], secret) != row[c]]
     if leaks: raise ValueError(f'the API key stands in the {leaks[0]} itself, so the row is not stored: take it out of what is sent')
     return row
 
