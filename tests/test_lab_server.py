@@ -491,7 +491,7 @@ def test_batches_are_listed_newest_first_page_by_page():
         assert not c.batches.list(limit=10).has_more and t.stats()['batches'] == 7
 
 
-@pytest.mark.parametrize('kill', (False, True))
+@pytest.mark.parametrize('kill', (True, pytest.param(False, marks=pytest.mark.full)))
 def test_files_and_batches_survive_a_restart(tmp_path, kill):
     how = dict(slip_rate=0, batch_seconds=0.8, state=str(tmp_path/'state'))
     t = LabTeacher(**how).__enter__()

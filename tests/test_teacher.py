@@ -37,7 +37,7 @@ def buy(requests, store, teacher, **how): return complete(requests, store, teach
 
 class Script(http.server.BaseHTTPRequestHandler):
     "A real server whose answers a test writes: `script(number of the request, body) -> (status, bytes, headers)`."
-    protocol_version = 'HTTP/1.1'
+    protocol_version, disable_nagle_algorithm = 'HTTP/1.1', True # head and body go out as they are written
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
         with self.server.lock: n, self.server.n = self.server.n, self.server.n + 1
@@ -60,7 +60,7 @@ def scripted():
     def start(script):
         server = Server(('127.0.0.1', 0), Script)
         server.script, server.n, server.lock = script, 0, threading.Lock()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         servers.append(server)
         server.url = f'http://127.0.0.1:{server.server_address[1]}/v1'
         return server
@@ -191,7 +191,7 @@ def test_a_dead_endpoint_is_told_quickly_and_the_store_keeps_what_it_has(store, 
 def test_an_endpoint_that_dies_midway_ends_the_run(store, scripted):
     server = scripted(lambda n, body: says('The answer is 1.') if n < 50 else (500, b'{"error": {"message": "out of order"}}', {}))
     with pytest.raises(TeacherError, match='out of order'):
-        complete(asks(1000), store, server.url, KEY, progress=False, pace=Pace(8, attempts=1, patience=2))
+        complete(asks(1000), store, server.url, KEY, progress=False, pace=Pace(8, attempts=1, patience=1))
     assert len(store) == 50 and server.n < 120
 
 
@@ -232,11 +232,10 @@ def test_a_killed_run_loses_only_what_was_on_the_way(tmp_path):
         time.sleep(0.1)
         answered = teacher.stats()['completions']
         with Store(tmp_path/'s') as s: kept = len(s)
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60) # its claims are free at once
         assert done.stdout.split() == [str(n), '0'], done.stderr[-800:]
         assert 0 <= answered - kept <= 8, 'lost more than what was on the way'
         assert teacher.stats()['completions'] - n == answered - kept, 'bought twice more than what was lost'
-
 
 
 def test_recorded_are_joined_by_question_and_everything_is_counted(tmp_path):
@@ -284,16 +283,16 @@ def test_what_is_sent_is_what_is_in_the_key():
 
 def test_a_faulty_endpoint_gives_what_a_good_one_gives_and_nothing_is_lost(store, tmp_path, teacher):
     with LabTeacher(faults='429:0.1 500:0.1 cut:0.05 json:0.05') as faulty:
-        answers = complete(REQUESTS, store, faulty.base_url, KEY, endpoint=faulty.endpoint, progress=False, pace=Pace(8, timeout=10, retries=2))
+        answers = complete(REQUESTS[:40], store, faulty.base_url, KEY, endpoint=faulty.endpoint, progress=False, pace=Pace(8, timeout=10, retries=2))
         stats = faulty.stats()
-    assert sum(stats['faults'].values()) > 5 and len(store) == len(REQUESTS)
-    with Store(tmp_path/'good') as other: assert buy(REQUESTS, other, teacher).completions == answers.completions
+    assert sum(stats['faults'].values()) > 5 and len(store) == 40
+    with Store(tmp_path/'good') as other: assert buy(REQUESTS[:40], other, teacher).completions == answers.completions
 
 
-def test_slow_tokens_and_a_silent_server_end_in_a_timeout_and_are_asked_again(store):
-    with LabTeacher(faults='timeout:0.1') as faulty:
+def test_slow_tokens_are_waited_for_and_a_silent_server_is_asked_again(store):
+    with LabTeacher(faults='timeout:0.1 slow:0.2', slow_seconds=0.3) as faulty:
         answers = complete(REQUESTS[:30], store, faulty.base_url, KEY, endpoint=faulty.endpoint, progress=False, pace=Pace(8, timeout=0.5, retries=2))
-        assert faulty.stats()['faults']['timeout'] > 0
+        assert {*faulty.stats()['faults']} == {'timeout', 'slow'}
     assert len(store) == 30 and not [f for f in answers.failures if f['again']]
 
 
@@ -362,15 +361,6 @@ def test_two_processes_ask_nothing_twice(tmp_path):
         runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         assert [r.communicate()[0].split() for r in runs] == [['120', '0']] * 2
         assert teacher.stats()['completions'] == 120 == teacher.stats()['distinct']
-
-
-def test_the_claims_of_a_killed_run_are_free_at_once(tmp_path):
-    with LabTeacher(delay=0.05) as teacher:
-        run = subprocess.Popen(asking(teacher, tmp_path/'s', 40), stdout=subprocess.DEVNULL)
-        while teacher.stats()['completions'] < 20 and run.poll() is None: time.sleep(0.01)
-        run.kill(); run.wait()
-        done = subprocess.run(asking(teacher, tmp_path/'s', 40), capture_output=True, text=True, timeout=60)
-        assert done.stdout.split() == ['120', '0'], done.stderr[-500:]
 
 
 def test_an_interrupted_run_keeps_what_was_received(tmp_path, scripted):

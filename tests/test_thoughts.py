@@ -188,7 +188,7 @@ class Hub(BaseHTTPRequestHandler):
 def hub():
     server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
     server.asked, server.files, server.endpoint = [], {'data/old.parquet': b'old', '.gitattributes': b''}, f'http://127.0.0.1:{server.server_port}'
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
