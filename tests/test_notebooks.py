@@ -54,6 +54,7 @@ def test_notebook_runs_where_jupyterlab_runs_it(tmp_path):
     assert not (ROOT/'nbs'/'runs').exists()
 
 
+@pytest.mark.full # `test_real_data_take_the_same_way` begins with the last notebook in an empty folder too
 def test_late_notebook_makes_all_it_stands_on(tmp_path):
     done = papermill(ROOT/'nbs'/'12_results.ipynb', tmp_path/'out.ipynb', cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
