@@ -255,7 +255,7 @@ def _missed(run, key, reason, again, paid=False):
     if again and run.tries[key] < run.rounds: run.again[key] = reason
     else: run.failures[key] = _strike(reason, run.secret)
 
-# %% ../nbs/batch.ipynb #ddc896b7
+# %% ../nbs/batch.ipynb #2f6e6fb7
 def _kept(run, keys, lines, missed, foreign):
     "Store a group of lines; what is no answer goes to `missed`, what nobody asks for now to `foreign`."
     rows = []
@@ -264,7 +264,8 @@ def _kept(run, keys, lines, missed, foreign):
         except ValueError: line = None
         key = line.get('custom_id') if isinstance(line, dict) else None
         if key not in keys: run.unknown += 1; continue
-        why = _failed_line(line)
+        try: why = _failed_line(line)
+        except (AttributeError, TypeError): why = f'the endpoint wrote a line that is no result: {raw[:120]!r}', True
         if why: missed[key] = why
         elif key not in run.asked: foreign.add(key)
         else:

@@ -144,6 +144,20 @@ def test_a_refused_batch_is_told_in_the_words_of_the_server(store, lab, monkeypa
     assert len(buy(REQUESTS, store, teacher)) == 60, 'nothing stands in the way of another try'
 
 
+def test_lines_that_are_no_results_stop_no_other(store, tmp_path, lab):
+    teacher = lab(state=str(tmp_path/'state'))
+    buy(REQUESTS[:6], store, teacher, wait=False)
+    with official(teacher) as c:
+        while not (batch := next(iter(c.batches.list()))).output_file_id: time.sleep(0.01)
+    path = tmp_path/'state'/batch.output_file_id
+    lines = path.read_bytes().splitlines()
+    for i, odd in enumerate(({'error': 'gone'}, {'response': {'status_code': 500, 'body': '<html>'}}, {'response': 'none'})):
+        lines[i] = json.dumps({'custom_id': json.loads(lines[i])['custom_id']} | odd).encode().ljust(len(lines[i])) # as long as before
+    path.write_bytes(b'\n'.join(lines) + b'\n')
+    answers = buy(REQUESTS[:6], store, teacher, rounds=1)
+    assert len(answers) == 3 and all('a line that is no result' in f['reason'] and f['again'] for f in answers.failures) and not noted(store)
+
+
 def test_a_wrong_model_is_a_failure_of_each_line(store, lab):
     answers = buy([replace(r, model='gpt-9') for r in REQUESTS[:4]], store, lab())
     assert len(answers.failures) == 4 and all("HTTP 404: There is no model 'gpt-9'" in f['reason'] for f in answers.failures)
