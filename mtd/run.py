@@ -8,10 +8,11 @@ __all__ = ['STAGES', 'SOURCES', 'LICENCES', 'Stage', 'Run', 'recipe', 'make_prob
            'make_baseline', 'make_predictions', 'make_baseline_predictions', 'read_outcomes', 'make_scores',
            'report_data', 'make_report', 'pipeline', 'run_notebooks']
 
-# %% ../nbs/run.ipynb #ad76d348
+# %% ../nbs/run.ipynb #e2da6337
 import ast, hashlib, json, os, platform, random, re, shutil, sys, time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -247,7 +248,7 @@ def read_problems(
     file = f'{name}.jsonl' if name in ('train', 'dev') else f'test/{file_name(name)}.jsonl'
     return [Problem.from_dict(r) for r in run.read('problems', file)]
 
-# %% ../nbs/run.ipynb #9c5d8eb3
+# %% ../nbs/run.ipynb #80de2e6d
 def _teaching_files(run):
     "Recorded completions and demonstrations."
     from mtd.prompting import THOUGHTS
@@ -262,8 +263,8 @@ def make_completions(run, folder):
     s, problems = run.settings, read_problems(run, 'train') + read_problems(run, 'dev')
     answers = {name: SOURCES[name](run, problems) for name in s.sources}
     completions, failures = [c for a in answers.values() for c in a.completions], [f | {'source': k} for k, a in answers.items() for f in a.failures]
-    lost = [f['reason'] for f in failures if f.get('again')]
-    if lost: raise ValueError(f'{len(lost)} of {len(completions) + len(failures)} requests were not answered, the first: {lost[0]}; '
+    lost = Counter(f['reason'][:200] for f in failures if f.get('again'))
+    if lost: raise ValueError(f'{lost.total()} of {len(completions) + len(failures)} requests have no answer ({"; ".join(f"{n}: {why}" for why, n in lost.most_common(5))}); '
                               'what was bought is kept: run again, and only these are asked')
     write_jsonl(folder/'completions.jsonl', [c.__dict__ for c in completions])
     write_jsonl(folder/'failures.jsonl', failures)
@@ -348,13 +349,12 @@ def _from_files(run, problems):
 
 SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
 
-# %% ../nbs/run.ipynb #f3a804af
+# %% ../nbs/run.ipynb #63fdf0f2
 def _price_table(run): return [find_file('data/prices.json')]
 
 @_stage('problems completions', 'equality check_steps', 'verification thoughts prices', 'sympy numpy pyarrow', _price_table)
 def make_thoughts(run, folder):
     "data/train.parquet and data/dev.parquet with their card, yields.json and cost.json."
-    from collections import Counter
     from mtd.mixing import yields
     from mtd.prices import cost_markdown, cost_table
     from mtd.thoughts import write_thoughts

@@ -24,7 +24,7 @@ def whole(tmp_path_factory):
 
 def results(folder):
     base = folder/'runs'/'smoke'
-    return {name: (base/name).read_bytes() for name in ('problems/train.jsonl', 'completions/completions.jsonl', 'thoughts/thoughts.jsonl', 'scores/scores.json')}
+    return {name: (base/name).read_bytes() for name in ('problems/train.jsonl', 'completions/completions.jsonl', 'thoughts/data/train.parquet', 'thoughts/README.md', 'scores/scores.json')}
 
 
 def test_report_opens_offline_and_the_table_has_intervals(whole):
@@ -32,7 +32,7 @@ def test_report_opens_offline_and_the_table_has_intervals(whole):
     page = (folder/'runs'/'smoke'/'report.html').read_text()
     assert str(folder/'runs'/'smoke'/'report.html') in done.stdout and '95% interval' in done.stdout
     assert not any(f'{tag}="http' in page for tag in ('src', 'href')) and '<script' not in page
-    for word in ('Learning curve', 'What the filter kept', 'Cost', 'transformers', 'lab/numbers'): assert word in page
+    for word in ('Learning curve', 'What the filter kept', 'per kept thought', 'transformers', 'lab/numbers'): assert word in page
 
 
 def test_second_call_makes_nothing(whole):
@@ -70,6 +70,39 @@ def test_a_broken_artifact_is_made_again(whole):
     code = "from mtd.run import Run; from mtd.settings import load; Run(load('smoke')).artifact('scores')"
     subprocess.run([sys.executable, '-c', code], cwd=folder, env=ENV, check=True, timeout=300)
     assert path.read_text() == before
+
+
+def test_the_price_is_told_and_nothing_is_asked(whole, tmp_path):
+    done = call('run', '--profile', 'smoke', '--dry-run', cwd=tmp_path)
+    total = next(line for line in done.stdout.splitlines() if 'total' in line)
+    assert done.returncode == 0 and [x.strip() for x in total.split('|')][2:4] == ['216', '0'] and '$0.0000' in total
+    folder, _ = whole
+    assert '| 216 | 216 |' in call('run', '--profile', 'smoke', '--dry-run', cwd=folder).stdout, 'all of it is stored'
+    rows = json.loads(call('store', 'list', '--json', cwd=folder).stdout)
+    assert sum(r['completions'] for r in rows) >= 216 and not any((tmp_path/'runs').glob('*/completions'))
+
+
+def test_a_run_is_replayed_from_an_imported_store_alone(whole, tmp_path):
+    folder, _ = whole
+    assert call('store', 'export', str(tmp_path/'bought.parquet'), cwd=folder).returncode == 0
+    make = [MTD, 'run', '--profile', 'smoke', '--notebooks', '07', '--set', 'replay=true']
+    lacking = subprocess.run(make, cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=300)
+    assert lacking.returncode == 2 and 'are not in' in lacking.stderr and 'lab/train/0/0' in lacking.stderr
+    assert call('store', 'import', 'bought.parquet', cwd=tmp_path).returncode == 0
+    done = subprocess.run(make, cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    name = 'runs/smoke/thoughts/data/train.parquet'
+    assert (tmp_path/name).read_bytes() == (folder/name).read_bytes()
+
+
+def test_the_thoughts_of_a_run_load_as_a_dataset_and_have_their_price(whole, tmp_path):
+    from datasets import load_dataset
+    folder = whole[0]/'runs'/'smoke'/'thoughts'
+    loaded = load_dataset(str(folder), cache_dir=str(tmp_path))
+    cost, yields = (json.loads((folder/f'{name}.json').read_text()) for name in ('cost', 'yields'))
+    kept = {t: sum(r['thought'] == t and not r['reason'] for split in loaded.values() for r in split) for t in ('cot', 'pot', 'eot')}
+    assert {c['thought']: c['kept'] for c in cost if c['thought'] != 'total'} == kept == {y['thought']: y['kept'] for y in yields}
+    assert cost[-1]['bought'] == 216 and cost[-1]['dollars'] == 0 and 'Prices' in (folder/'README.md').read_text()
 
 
 def test_ask_answers_in_all_three_thoughts(whole):
@@ -112,10 +145,10 @@ from mtd.run import Run
 from mtd.settings import load
 run = Run(load("smoke"), sys.argv[1])
 print(run.fresh("scores"), run.fresh("examples"))
-path = run.folder/"thoughts"/"thoughts.jsonl"
-text = path.read_text(); path.write_text(text.replace("ans", "sna", 1))
+path = run.folder/"thoughts"/"data"/"train.parquet"
+text = path.read_bytes(); path.write_bytes(text[:-1] + b"x")
 print(run.fresh("thoughts"), run.fresh("examples"), run.fresh("scores"))
-path.write_text(text)
+path.write_bytes(text)
 print(run.fresh("scores"), run.fresh("report"))
 other = Run(replace(load("smoke"), shots=1), sys.argv[1])
 shutil.rmtree(other.folder)

@@ -57,6 +57,16 @@ def test_objects_are_completions_too_and_the_equality_is_the_chosen_one():
         assert [r['right'] for r in verify_each({'five': Fraction(5)}, objects, equality, workers=2, chunk=2)] == right * 4
 
 
+@pytest.mark.parametrize('backend', ['here', 'processes'])
+def test_a_right_answer_after_a_false_step_is_dropped_where_that_is_asked_for(backend):
+    texts = {'3 + 4 = 8. 8 + 1 = 9. The answer is 8.': 'false step', '3 + 4 = 7. 7 + 1 = 8. The answer is 8.': '', '3 + 4 = 8. The answer is 9.': 'another number'}
+    chains = [made(t, 'cot', 'eight') for t in texts] * 3
+    rows = list(verify_each({'eight': Fraction(8)}, chains, steps=True, backend=backend, chunk=2))
+    assert [r['reason'] for r in rows] == [*texts.values()] * 3 and rows[0]['right'], 'it is right, and it is not kept'
+    assert [r['reason'] for r in verify_each({'eight': Fraction(8)}, chains[:3])] == ['', '', 'another number']
+    assert not list(verify_each({'eight': Fraction(8)}, [made('ans = 8', 'pot', 'eight')], steps=True))[0]['reason'], 'a program has no check but its execution'
+
+
 def test_a_few_are_done_on_the_spot():
     rows = verify_each(GOLD, list(mixed())[:20], chunk=10)
     next(rows)
