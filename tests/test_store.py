@@ -92,6 +92,7 @@ def test_a_group_that_fails_leaves_nothing_of_itself(store):
 
 def test_processes_create_one_file_at_once_and_share_it(tmp_path):
     code = ("import sys; from mtd.store import Store, COLUMNS; sys.stdin.read()\n"
+            "for k in range(60): Store(f'{sys.argv[1]}.{k}').close()\n"
             "s, who = Store(sys.argv[1]), sys.argv[2]\n"
             "for i in range(30): s.put([dict.fromkeys(COLUMNS, '') | dict(key=k, text=who, sample=0, created=0., usage='{}') for k in (f'both-{i}', f'{who}-{i}')])")
     path = tmp_path/'shared.sqlite'
