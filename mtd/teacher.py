@@ -6,10 +6,11 @@
 __all__ = ['Request', 'endpoint_identity', 'make_requests', 'Completion', 'Answers', 'TeacherError', 'collect',
            'MissingCompletion', 'complete', 'ask_lab', 'recorded', 'annotations']
 
-# %% ../nbs/03_teacher.ipynb #e87e0464
+# %% ../nbs/03_teacher.ipynb #34b32d7c
 import asyncio, heapq, itertools, json, re, threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -187,7 +188,7 @@ async def _may_go(run, request, tokens):
         else: run.stopped = 'budget'
     return False
 
-# %% ../nbs/03_teacher.ipynb #1ed4355d
+# %% ../nbs/03_teacher.ipynb #1dbbc3a1
 async def _send_all(run, client, queue):
     "Send what waits until everything is answered or given up."
     tasks = set()
@@ -204,21 +205,26 @@ async def _send_all(run, client, queue):
             run.pacer.sent(tokens)
             task = asyncio.create_task(_ask(run, client, queue, key))
             tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        await asyncio.gather(*tasks)
+            task.add_done_callback(partial(_over, run, tasks))
+        await asyncio.gather(*tasks, return_exceptions=True)
         if run.error: raise run.error
     finally:
         for task in tasks: task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-# %% ../nbs/03_teacher.ipynb #ac4a0306
+def _over(run, tasks, task):
+    tasks.discard(task)
+    if not task.cancelled() and (error := task.exception()): run.error, run.stopped = error, 'error' # never silently: others wait
+    run.wake.set()
+
+# %% ../nbs/03_teacher.ipynb #ee6e0a0d
 async def _ask(run, client, queue, key):
     "One try of one request, to the commit of its answer."
     request, sent_at, failed = run.requests[key], run.pacer.clock(), None
     run.watch(key, 'sent')
     try:
         ask = client.chat.completions.with_raw_response.create
-        raw = await ask(model=request.model, messages=[], extra_body=request.body())
+        async with asyncio.timeout(_longest(run.pacer.pace)): raw = await ask(model=request.model, messages=[], extra_body=request.body())
         row = row_of(request, key, run.endpoint, raw.text, run.api_key)
     except Exception as e: failed = e
     if failed is None:
@@ -229,7 +235,8 @@ async def _ask(run, client, queue, key):
         except Exception as e: run.error, run.stopped = e, 'store' # what cannot be kept is not bought
         else: _count(run, key, request, row, raw.headers)
     else: _give_back(run, key, request, failed, sent_at)
-    run.wake.set()
+
+def _longest(pace): return pace.timeout + min(5., pace.timeout) # the client's own limit begins anew with every byte that comes
 
 def _count(run, key, request, row, headers):
     run.watch(key, 'kept')
@@ -244,17 +251,18 @@ def _count(run, key, request, row, headers):
 # %% ../nbs/03_teacher.ipynb #823b03d0
 _UNUSABLE = 50 # answers in a row without a thought in them: something is wrong with the question
 
-# %% ../nbs/03_teacher.ipynb #ee2bb70c
+# %% ../nbs/03_teacher.ipynb #efceac2f
 def _reason(error, timeout, secret):
     "Why a request failed, in words without the API key."
     import openai
     if cut := _cut(error): said = f'no connection: {cut}'
-    elif isinstance(error, openai.APITimeoutError): said = f'no answer within {timeout:g} s'
+    elif isinstance(error, (TimeoutError, openai.APITimeoutError)): said = f'no answer within {timeout:g} s'
     elif isinstance(error, openai.APIConnectionError): said = f'no connection: {error.__cause__ or error}'
     elif isinstance(error, openai.APIStatusError):
         body = error.body if isinstance(error.body, dict) else {}
         said = f'HTTP {error.status_code}: {body.get("message") or error.message}'
     else: said = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+    said = said.encode('utf-8', 'replace').decode() # half a surrogate pair fits into no file
     return said.replace(secret, '[api key]') if len(secret) >= 8 else said
 
 def _give_back(run, key, request, error, sent_at):
