@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['URL', 'OVER', 'GROUP', 'batch_line', 'batch_groups', 'complete_batch']
 
-# %% ../nbs/batch.ipynb #295948f6
-import json, sys, tempfile, time
+# %% ../nbs/batch.ipynb #ddc8e40b
+import json, re, sys, tempfile, time
 from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from .core import digest
 from .store import row_of
-from .teacher import Answers, TeacherError, _bounded, _reason, _without_key, collect, endpoint_identity
+from .teacher import Answers, TeacherError, _bounded, _reason, _sendable, _without_key, collect, endpoint_identity
 
 # %% ../nbs/batch.ipynb #679753dc
 URL = '/v1/chat/completions'
@@ -131,7 +131,7 @@ def _done_with(run, id, over):
     "Keep its id alone, so that nobody takes it up again."
     run.store.note(f'batch/{id}', dict(endpoint=run.endpoint, over=over, at=time.time()))
 
-# %% ../nbs/batch.ipynb #8efc1abd
+# %% ../nbs/batch.ipynb #40d8701f
 def _find_made(run, mark): # the batch that a lost reply was about, or None
     return next((b for b in reversed(_listed(run, time.time())) if b.metadata['mtd_keys'] == mark), None)
 
@@ -149,7 +149,8 @@ def _hand_in(run, keys):
     "Plan, file, batch, note, in this order."
     mark = _digest_of(keys)
     run.store.note(f'batch-plan/{mark}', dict(endpoint=run.endpoint, keys=sorted(keys), at=time.time()))
-    file = _upload(run, keys, mark)
+    try: file = _upload(run, keys, mark)
+    except TeacherError: run.store.note(f'batch-plan/{mark}', None); raise # nothing was handed in
     once = run.client.with_options(max_retries=0)
     def make():
         return once.batches.create(input_file_id=file, endpoint=URL, completion_window=run.window,
@@ -216,7 +217,7 @@ def _resume(run):
         run.tries.update(mine)
         _reserve(run, mine - run.reserved)
 
-# %% ../nbs/batch.ipynb #b0fa501a
+# %% ../nbs/batch.ipynb #c0baa089
 def _downloaded(run, id, f) -> bool: # is it still there?
     "The file `id` of the server, in `f`, whole."
     import openai
@@ -232,15 +233,19 @@ def _downloaded(run, id, f) -> bool: # is it still there?
     return _asking(run, 'fetching the results of a batch', fetch)
 
 def _failed_line(line): # why a line holds no answer, and whether asking again may help; None where it holds one
-    error, response = line.get('error') or {}, line.get('response') or {}
-    if error: return f'{error.get("code")}: {error.get("message")}', error.get('code') != 'batch_cancelled'
+    error, response = line.get('error'), _dict(line.get('response'))
+    if error: return (f'{error.get("code")}: {error.get("message")}' if isinstance(error, dict) else str(error)), _dict(error).get('code') != 'batch_cancelled'
     status = response.get('status_code')
+    if isinstance(status, str) and re.fullmatch('[1-5][0-9][0-9]', status): status = int(status)
     if status == 200: return None
-    said = (response.get('body') or {}).get('error') or {}
-    passing = not status or status in (408, 409, 429) or status >= 500
-    return f'HTTP {status}: {said.get("message", "no reason given")}', passing
+    error = _dict(response.get('body')).get('error')
+    said = _dict(error).get('message') or (error if isinstance(error, str) else 'no reason given')
+    passing = not isinstance(status, int) or status in (408, 409, 429) or status >= 500
+    return f'HTTP {status}: {said}', passing
 
-# %% ../nbs/batch.ipynb #5fe235cb
+def _dict(value): return value if isinstance(value, dict) else {} # gateways put words where the protocol has an object
+
+# %% ../nbs/batch.ipynb #c9543cd7
 def _succeeded(run, key, usage=None): # usage: None where another process bought it
     request = run.asked.pop(key, None)
     if request is None: return
@@ -254,18 +259,19 @@ def _freed(run, key, request, paid, usage=None):
 def _missed(run, key, reason, again, paid=False):
     "A line without an answer: asked again, or reported."
     if key in run.reserved: _freed(run, key, run.asked[key], paid)
+    reason = reason.encode('utf-8', 'replace').decode() # half a surrogate pair fits into no file
     if again and run.tries[key] < run.rounds: run.again[key] = reason
     else: run.failures[key] = reason.replace(run.secret, '[api key]') if len(run.secret) >= 8 else reason
 
-# %% ../nbs/batch.ipynb #ddc896b7
+# %% ../nbs/batch.ipynb #2c921855
 def _kept(run, keys, lines, missed, foreign):
     "Store a group of lines; what is no answer goes to `missed`, what nobody asks for now to `foreign`."
     rows = []
     for raw in lines:
         try: line = json.loads(raw)
-        except ValueError: line = None
-        key = line.get('custom_id') if isinstance(line, dict) else None
-        if key not in keys: run.unknown += 1; continue
+        except (ValueError, RecursionError): line = None
+        key = _dict(line).get('custom_id')
+        if not isinstance(key, str) or key not in keys: run.unknown += 1; continue
         why = _failed_line(line)
         if why: missed[key] = why
         elif key not in run.asked: foreign.add(key)
@@ -376,12 +382,12 @@ def complete_batch(
         failures = _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how)
     return collect(requests, keys, store, failures, source)
 
-# %% ../nbs/batch.ipynb #429e8895
+# %% ../nbs/batch.ipynb #2f5b248a
 def _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how) -> dict: # key -> (why, would asking again help?)
     from openai import DefaultHttpxClient, OpenAI
     from tqdm import tqdm
     url = endpoint_identity(base_url)
-    if not api_key: raise ValueError(f"there is no API key for {url}; pass api_key, or 'none' if the server wants none")
+    api_key = _sendable(api_key, url)
     _without_key(missing.values(), api_key)
     if not (1 <= how['size'][0] <= 50_000 and how['rounds'] >= 1 and how['poll'] > 0):
         raise ValueError(f'size={how["size"][0]}, rounds={how["rounds"]}, poll={how["poll"]}: size is 1 to 50,000, '

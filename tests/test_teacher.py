@@ -430,3 +430,25 @@ def test_half_a_surrogate_pair_in_an_error_can_be_written(store, scripted):
     server = scripted(lambda n, body: bad if body['messages'][0]['content'] == 'question 3' else says('The answer is 4.'))
     answers = complete(asks(6), store, server.url, KEY, progress=False, pace=Pace(concurrency=1))
     assert [f['reason'].encode() for f in answers.failures] == [b'HTTP 400: bad ? thing']
+
+
+@pytest.mark.parametrize('usage', [{'prompt_tokens': -10**6, 'completion_tokens': -10**6}, {'prompt_tokens': 5}, {'prompt_tokens': 10**400, 'completion_tokens': 1},
+                                   {'prompt_tokens': '5', 'completion_tokens': '5'}, 'none', None, [1]])
+def test_a_budget_holds_over_runs_whatever_the_server_says_of_its_usage(store, scripted, usage):
+    said = json.dumps(json.loads(says('The answer is 4.')[1]) | {'usage': usage}).encode()
+    server = scripted(lambda n, body: (200, said, {}))
+    for _ in range(3):
+        with pytest.raises(TeacherError, match='budget'): complete(asks(40, 'gpt-4o-mini'), store, server.url, KEY, progress=False, budget=0.0012)
+        assert server.n == len(store) == 3, 'each at its worst price, about $0.00035'
+    assert len(complete(asks(3, 'gpt-4o-mini'), store, server.url, KEY, progress=False)) == 3 == server.n
+
+
+def test_an_answer_in_parts_is_read(store, scripted):
+    parts = [{'type': 'thinking', 'thinking': [{'type': 'text', 'text': 'Hm.'}]}, {'type': 'text', 'text': 'The answer '}, {'type': 'text', 'text': 'is 4.'}]
+    server = scripted(lambda n, body: says(parts))
+    assert [c.text for c in complete(asks(2), store, server.url, KEY, progress=False)] == ['The answer is 4.'] * 2 and server.n == 2
+
+
+@pytest.mark.parametrize('extra', [{'model': 'a dearer one'}, {'messages': []}, {'sample': 1}, {'endpoint': 'x'}, {'stream': True}])
+def test_extra_fields_change_neither_key_nor_price_by_the_back_door(extra):
+    with pytest.raises(ValueError, match=next(iter(extra))): replace(asks(1)[0], extra=extra)
