@@ -6,7 +6,7 @@
 __all__ = ['URL', 'OVER', 'GROUP', 'batch_line', 'batch_groups', 'complete_batch']
 
 # %% ../nbs/batch.ipynb #6073cd4c
-import json, sys, tempfile, time
+import json, re, sys, tempfile, time
 from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from .core import digest
 from .pacing import _WRONG
 from .store import _strike, row_of
-from .teacher import Answers, TeacherError, _bounded, _reason, _without_key, collect, endpoint_identity
+from .teacher import Answers, TeacherError, _bounded, _reason, _sendable, _without_key, collect, endpoint_identity
 
 # %% ../nbs/batch.ipynb #679753dc
 URL = '/v1/chat/completions'
@@ -130,7 +130,7 @@ def _done_with(run, id, over):
     "Keep its id alone, so that nobody takes it up again."
     run.store.note(f'batch/{id}', dict(endpoint=run.endpoint, over=over, at=time.time()))
 
-# %% ../nbs/batch.ipynb #8efc1abd
+# %% ../nbs/batch.ipynb #40d8701f
 def _find_made(run, mark): # the batch that a lost reply was about, or None
     return next((b for b in reversed(_listed(run, time.time())) if b.metadata['mtd_keys'] == mark), None)
 
@@ -148,7 +148,8 @@ def _hand_in(run, keys):
     "Plan, file, batch, note, in this order."
     mark = _digest_of(keys)
     run.store.note(f'batch-plan/{mark}', dict(endpoint=run.endpoint, keys=sorted(keys), at=time.time()))
-    file = _upload(run, keys, mark)
+    try: file = _upload(run, keys, mark)
+    except TeacherError: run.store.note(f'batch-plan/{mark}', None); raise # nothing was handed in
     once = run.client.with_options(max_retries=0)
     def make():
         return once.batches.create(input_file_id=file, endpoint=URL, completion_window=run.window,
@@ -231,12 +232,16 @@ def _downloaded(run, id, f) -> bool: # is it still there?
     return _asking(run, 'fetching the results of a batch', fetch)
 
 def _failed_line(line): # why a line holds no answer, and whether asking again may help; None where it holds one
-    error, response = line.get('error') or {}, line.get('response') or {}
-    if error: return f'{error.get("code")}: {error.get("message")}', error.get('code') != 'batch_cancelled'
+    error, response = line.get('error'), _dict(line.get('response'))
+    if error: return (f'{error.get("code")}: {error.get("message")}' if isinstance(error, dict) else str(error)), _dict(error).get('code') != 'batch_cancelled'
     status = response.get('status_code')
+    if isinstance(status, str) and re.fullmatch('[1-5][0-9][0-9]', status): status = int(status)
     if status == 200: return None
-    said = (response.get('body') or {}).get('error') or {}
-    return f'HTTP {status}: {said.get("message", "no reason given")}', _passing(status)
+    error = _dict(response.get('body')).get('error')
+    said = _dict(error).get('message') or (error if isinstance(error, str) else 'no reason given')
+    return f'HTTP {status}: {said}', _passing(status)
+
+def _dict(value): return value if isinstance(value, dict) else {} # gateways put words where the protocol has an object
 
 # %% ../nbs/batch.ipynb #259b215f
 def _succeeded(run, key, usage=None): # usage: None where another process bought it
@@ -252,6 +257,7 @@ def _freed(run, key, request, paid, usage=None):
 def _missed(run, key, reason, again, paid=False):
     "A line without an answer: asked again, or reported."
     if key in run.reserved: _freed(run, key, run.asked[key], paid)
+    reason = reason.encode('utf-8', 'replace').decode() # half a surrogate pair fits into no file
     if again and run.tries[key] < run.rounds: run.again[key] = reason
     else: run.failures[key] = _strike(reason, run.secret)
 
@@ -261,11 +267,10 @@ def _kept(run, keys, lines, missed, foreign):
     rows = []
     for raw in lines:
         try: line = json.loads(raw)
-        except ValueError: line = None
-        key = line.get('custom_id') if isinstance(line, dict) else None
-        if key not in keys: run.unknown += 1; continue
-        try: why = _failed_line(line)
-        except (AttributeError, TypeError): why = f'the endpoint wrote a line that is no result: {raw[:120]!r}', True
+        except (ValueError, RecursionError): line = None
+        key = _dict(line).get('custom_id')
+        if not isinstance(key, str) or key not in keys: run.unknown += 1; continue
+        why = _failed_line(line)
         if why: missed[key] = why
         elif key not in run.asked: foreign.add(key)
         else:
@@ -379,7 +384,7 @@ def _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how) -> 
     from openai import DefaultHttpxClient, OpenAI
     from tqdm import tqdm
     url = endpoint_identity(base_url)
-    if not api_key: raise ValueError(f"there is no API key for {url}; pass api_key, or 'none' if the server wants none")
+    api_key = _sendable(api_key, url)
     _without_key(missing.values(), api_key)
     if not (1 <= how['size'][0] <= 50_000 and how['rounds'] >= 1 and how['poll'] > 0):
         raise ValueError(f'size={how["size"][0]}, rounds={how["rounds"]}, poll={how["poll"]}: size is 1 to 50,000, '

@@ -28,27 +28,30 @@ class Pace:
             if getattr(self, name) < low: raise ValueError(f'{name}={getattr(self, name)}; at least {low} is needed')
         if self.timeout <= 0: raise ValueError(f'timeout={self.timeout}; seconds for one answer, more than 0')
 
-# %% ../nbs/pacing.ipynb #4264acbc
+# %% ../nbs/pacing.ipynb #cdec2049
 _SPAN = re.compile(r'(\d+(?:\.\d+)?)(ms|s|m|h|d)')
 _SECONDS = dict(ms=0.001, s=1.0, m=60.0, h=3600.0, d=86400.0)
+_NUMBER, _LONGEST = re.compile(r'[0-9]+(\.[0-9]+)?'), 86_400.0
 
 def seconds_of(
     text, # `'6m0s'`, `'120ms'`, `'2'`, an HTTP date, or None
 ) -> float | None: # seconds from now, never negative; None where nothing is said
-    "How long a header asks to wait."
+    "How long a header asks to wait; more than a day is no wait but a mistake, a time since 1970 for instance."
     text = (text or '').strip()
-    if re.fullmatch(r'\d+(\.\d+)?', text): return float(text)
-    if text and not _SPAN.sub('', text): return sum(float(n) * _SECONDS[unit] for n, unit in _SPAN.findall(text))
-    from email.utils import parsedate_to_datetime
-    try: return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError): return None
+    if _NUMBER.fullmatch(text): text += 's'
+    if text and not _SPAN.sub('', text): seconds = sum(float(n) * _SECONDS[unit] for n, unit in _SPAN.findall(text))
+    else:
+        from email.utils import parsedate_to_datetime
+        try: seconds = max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+        except (ValueError, TypeError, OverflowError): return None
+    return seconds if seconds <= _LONGEST else None
 
 def retry_after(
     headers, # of a response, names in lower case
 ) -> float | None: # seconds; None where nothing is said
     "What the server wants before the next request."
     said = headers.get('retry-after-ms', '')
-    return float(said) / 1000 if re.fullmatch(r'\d+(\.\d+)?', said) else seconds_of(headers.get('retry-after'))
+    return seconds_of(said + 'ms') if _NUMBER.fullmatch(said) else seconds_of(headers.get('retry-after'))
 
 # %% ../nbs/pacing.ipynb #7d383c2c
 class Pacer:
@@ -93,13 +96,13 @@ def _sent(self, tokens: int = 0):
 
 Pacer.wait, Pacer.sent = _wait, _sent
 
-# %% ../nbs/pacing.ipynb #fc1d1282
+# %% ../nbs/pacing.ipynb #788b2931
 def _heard(self, headers):
     "Keep what the rate-limit headers say, less what is on the way already."
     for what in ('requests', 'tokens'):
         left = headers.get(f'x-ratelimit-remaining-{what}', '')
         again = seconds_of(headers.get(f'x-ratelimit-reset-{what}'))
-        if left.isdigit() and again is not None:
+        if re.fullmatch('[0-9]{1,15}', left) and again is not None:
             self.room[what] = [int(left) - (self.in_flight if what == 'requests' else 0), self.clock() + again]
 
 def _answered(self, headers):
@@ -115,7 +118,7 @@ def _halve(self, sent_at):
 
 Pacer._heard, Pacer.answered, Pacer._halve = _heard, _answered, _halve
 
-# %% ../nbs/pacing.ipynb #5e5b925f
+# %% ../nbs/pacing.ipynb #69862de9
 HOPELESS = frozenset({401, 403, 404}) # statuses after which no other request would fare better
 _WRONG = (400, 413, 422) # this request is wrong, the next one may be right
 _FREE_RETRIES = 20
@@ -135,11 +138,12 @@ def _failed(self,
     if status in _WRONG and self.answers: return None
     if status == 429 and not quota: return self._too_fast(now, retry_after(headers or {}), attempt, sent_at)
     if status in (0, 408, 503, 504): self._halve(sent_at)
+    self.not_before = max(self.not_before, now + min(retry_after(headers or {}) or 0.0, self.pace.patience))
     self._count(now)
     if status in HOPELESS or status in _WRONG or quota or attempt >= self.pace.attempts: return None
     if self.spent_retries >= _FREE_RETRIES + self.pace.retries * self.answers: return None
     self.spent_retries += 1
-    return self.rng.uniform(0, min(60.0, 0.5 * 2 ** attempt))
+    return self.rng.uniform(0, min(60.0, 0.5 * 2 ** min(attempt, 8)))
 
 Pacer.failed = _failed
 

@@ -336,7 +336,7 @@ class Budget:
     reserved = property(lambda self: self._reserved / _UNIT) # for what is under way
     left = property(lambda self: (self._limit - self._spent - self._reserved) / _UNIT)
 
-# %% ../nbs/prices.ipynb #86dbb697
+# %% ../nbs/prices.ipynb #43fd41a4
 def _rates(self, model):
     "What a token in and a token out cost at the worst, in units."
     price = _price(model, self._prices)
@@ -357,13 +357,20 @@ def _worst(self, request):
     if odd: raise ValueError(f'problem {request.problem_id}: {odd}, or ask without a budget')
     return read * dear + written * out
 
+# %% ../nbs/prices.ipynb #53cd40b1
 def _check(self,
     requests, # all that will be asked
 ):
     "`ValueError` for the first request whose worst price is not known; nothing is reserved."
     for r in requests: self._worst(r)
 
-Budget._rates, Budget._worst, Budget.check = _rates, _worst, _check
+def _most(self,
+    requests, # `Request`s
+) -> float: # dollars
+    "What the requests cost at the worst."
+    return sum(map(self._worst, requests)) / _UNIT
+
+Budget._rates, Budget._worst, Budget.check, Budget.most = _rates, _worst, _check, _most
 
 # %% ../nbs/prices.ipynb #1110f3c5
 def _reserve(self,
@@ -389,14 +396,14 @@ def _end(self, request, cost=None, lost=False): # None: the worst price
         cost = worst if cost is None else cost
         self._reserved, self._spent, self._lost = self._reserved - worst, self._spent + cost, self._lost + cost * lost
 
-# %% ../nbs/prices.ipynb #624be212
+# %% ../nbs/prices.ipynb #c909d06f
 def _settle(self,
     request, # a reserved `Request`
     usage: dict | None, # what the server reported; without it the worst price is spent
 ):
     "The answer came: what it cost replaces what was reserved."
     tokens = [(usage or {}).get(k) for k in ('prompt_tokens', 'completion_tokens')]
-    known = all(isinstance(n, int) for n in tokens)
+    known = all(isinstance(n, int) and n >= 0 for n in tokens)
     self._end(request, sum(n * rate for n, rate in zip(tokens, self._rates(request.model))) if known else None)
 
 def _lose(self, request): # a reserved `Request`

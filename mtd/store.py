@@ -331,19 +331,23 @@ def _close(self):
 
 Store._own, Store.claim, Store.release, Store._disown, Store.close = _own, _claim, _release, _disown, _close
 
-# %% ../nbs/store.ipynb #57c7987c
+# %% ../nbs/store.ipynb #5bb93525
 LARGEST = 200_000_000 # characters of one response
 
 def _read_response(raw): # the columns that a raw response determines; `ValueError` if it is no chat completion
     try:
         response = json.loads(raw)
         choice = response['choices'][0]
-        message, usage = choice['message'], response.get('usage') or {}
-        text, refusal = (('' if message.get(k) is None else message[k]).encode('utf-8', 'replace').decode() for k in ('content', 'refusal'))
-        usage = {k: v for k, v in usage.items() if isinstance(v, int) and not _is_time(k)}
+        message, usage = choice['message'], response.get('usage')
+        text, refusal = (_text_of(message.get(k)).encode('utf-8', 'replace').decode() for k in ('content', 'refusal'))
+        usage = {k: v for k, v in (usage if isinstance(usage, dict) else {}).items() if type(v) is int and 0 <= v < 2 ** 53 and not _is_time(k)}
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise ValueError(f'the response is no chat completion: {raw[:120]!r}') from None
     return dict(text=text, refusal=refusal, finish_reason=str(choice.get('finish_reason') or '').encode('utf-8', 'replace').decode(), usage=usage)
+
+def _text_of(content): # some servers answer in parts, those of thinking aloud among them
+    if isinstance(content, list): return ''.join(part['text'] for part in content if part.get('type') == 'text')
+    return '' if content is None else content
 
 @functools.lru_cache(1000)
 def _is_time(name): # of a field: `created`, `total_duration`, `queue_time`, `createdAt`

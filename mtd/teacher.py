@@ -6,10 +6,11 @@
 __all__ = ['Request', 'endpoint_identity', 'make_requests', 'Completion', 'Answers', 'TeacherError', 'collect',
            'MissingCompletion', 'complete', 'ask_lab', 'recorded', 'annotations']
 
-# %% ../nbs/03_teacher.ipynb #e87e0464
+# %% ../nbs/03_teacher.ipynb #34b32d7c
 import asyncio, heapq, itertools, json, re, threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from .pacing import HOPELESS, Pace, Pacer
 from .replies import read_reply
 from .store import Store, _is_secret, row_of
 
-# %% ../nbs/03_teacher.ipynb #caaebe0d
+# %% ../nbs/03_teacher.ipynb #05c13153
 @dataclass(frozen=True)
 class Request:
     "One question to a teacher, with everything that determines the answer."
@@ -33,10 +34,12 @@ class Request:
     sample: int = 0 # which of several answers to the same messages
     stop: tuple = () # texts that end an answer; at most four at most endpoints
     extra: dict = field(default_factory=dict) # further fields of the body; None takes one out
-
+    def __post_init__(self): # prices and keys go by the fields above
+        wrong = sorted({'model', 'messages', 'endpoint', 'sample', 'stream'} & self.extra.keys())
+        if wrong: raise ValueError(f'extra holds {wrong[0]!r}, which cannot be set there; take it out')
     def body(self) -> dict: # what is sent
-        sent = dict(model=self.model, messages=[dict(m) for m in self.messages], temperature=float(self.temperature),
-                    top_p=float(self.top_p), max_tokens=int(self.max_tokens))
+        numbers = dict(temperature=float(self.temperature), top_p=float(self.top_p), max_tokens=int(self.max_tokens))
+        sent = dict(model=self.model, messages=[dict(m) for m in self.messages]) | numbers
         if self.seed is not None: sent['seed'] = 1000 * self.seed + self.sample
         if self.stop: sent['stop'] = list(self.stop)
         return {k: v for k, v in (sent | self.extra).items() if v is not None}
@@ -146,13 +149,14 @@ class _Run:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     number: object = field(default_factory=itertools.count) # orders what is tried again at the same time
 
-# %% ../nbs/03_teacher.ipynb #f3b9b838
+# %% ../nbs/03_teacher.ipynb #4f2a0da7
 async def _next(run):
     "A key that may be sent; None if there is none now. Claims are taken in groups."
     now = run.pacer.clock()
     if run.later and run.later[0][0] <= now: return heapq.heappop(run.later)[2]
     if not run.ready:
         some = [run.waiting.popleft() for _ in range(min(len(run.waiting), 4 * run.pacer.pace.concurrency))]
+        was_others = not some
         if not some and run.others and run.look_again <= now:
             some, run.others = list(run.others), deque()
             there = await asyncio.to_thread(run.store.has, some)
@@ -160,9 +164,16 @@ async def _next(run):
             some, run.look_again = [k for k in some if k not in there], now + 0.5
         if some:
             mine = await asyncio.to_thread(run.store.claim, some)
-            run.ready.extend(k for k in some if k in mine)
             run.others.extend(k for k in some if k not in mine)
+            if mine and was_others: mine -= await asyncio.to_thread(_left_to_batches, run, mine)
+            run.ready.extend(k for k in some if k in mine)
     return run.ready.popleft() if run.ready else None
+
+# %% ../nbs/03_teacher.ipynb #6ef350b1
+def _left_to_batches(run, keys): # of those that another process let go
+    away = {k: name for k, name in _in_batches(run.store, run.endpoint).items() if k in keys}
+    run.failures |= {k: (_waits(run.store, name), True) for k, name in away.items()}
+    return away.keys()
 
 async def _woken(run, seconds):
     "Wait until something has happened, or for some seconds."
@@ -187,7 +198,7 @@ async def _may_go(run, request, tokens):
         else: run.stopped = 'budget'
     return False
 
-# %% ../nbs/03_teacher.ipynb #1ed4355d
+# %% ../nbs/03_teacher.ipynb #1dbbc3a1
 async def _send_all(run, client, queue):
     "Send what waits until everything is answered or given up."
     tasks = set()
@@ -204,21 +215,26 @@ async def _send_all(run, client, queue):
             run.pacer.sent(tokens)
             task = asyncio.create_task(_ask(run, client, queue, key))
             tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        await asyncio.gather(*tasks)
+            task.add_done_callback(partial(_over, run, tasks))
+        await asyncio.gather(*tasks, return_exceptions=True)
         if run.error: raise run.error
     finally:
         for task in tasks: task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-# %% ../nbs/03_teacher.ipynb #ac4a0306
+def _over(run, tasks, task):
+    tasks.discard(task)
+    if not task.cancelled() and (error := task.exception()): run.error, run.stopped = error, 'error' # never silently: others wait
+    run.wake.set()
+
+# %% ../nbs/03_teacher.ipynb #ee6e0a0d
 async def _ask(run, client, queue, key):
     "One try of one request, to the commit of its answer."
     request, sent_at, failed = run.requests[key], run.pacer.clock(), None
     run.watch(key, 'sent')
     try:
         ask = client.chat.completions.with_raw_response.create
-        raw = await ask(model=request.model, messages=[], extra_body=request.body())
+        async with asyncio.timeout(_longest(run.pacer.pace)): raw = await ask(model=request.model, messages=[], extra_body=request.body())
         row = row_of(request, key, run.endpoint, raw.text, run.api_key)
     except Exception as e: failed = e
     if failed is None:
@@ -229,7 +245,8 @@ async def _ask(run, client, queue, key):
         except Exception as e: run.error, run.stopped = e, 'store' # what cannot be kept is not bought
         else: _count(run, key, request, row, raw.headers)
     else: _give_back(run, key, request, failed, sent_at)
-    run.wake.set()
+
+def _longest(pace): return pace.timeout + min(5., pace.timeout) # the client's own limit begins anew with every byte that comes
 
 def _count(run, key, request, row, headers):
     run.watch(key, 'kept')
@@ -244,17 +261,18 @@ def _count(run, key, request, row, headers):
 # %% ../nbs/03_teacher.ipynb #823b03d0
 _UNUSABLE = 50 # answers in a row without a thought in them: something is wrong with the question
 
-# %% ../nbs/03_teacher.ipynb #ee2bb70c
+# %% ../nbs/03_teacher.ipynb #efceac2f
 def _reason(error, timeout, secret):
     "Why a request failed, in words without the API key."
     import openai
     if cut := _cut(error): said = f'no connection: {cut}'
-    elif isinstance(error, openai.APITimeoutError): said = f'no answer within {timeout:g} s'
+    elif isinstance(error, (TimeoutError, openai.APITimeoutError)): said = f'no answer within {timeout:g} s'
     elif isinstance(error, openai.APIConnectionError): said = f'no connection: {error.__cause__ or error}'
     elif isinstance(error, openai.APIStatusError):
         body = error.body if isinstance(error.body, dict) else {}
         said = f'HTTP {error.status_code}: {body.get("message") or error.message}'
     else: said = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+    said = said.encode('utf-8', 'replace').decode() # half a surrogate pair fits into no file
     return said.replace(secret, '[api key]') if len(secret) >= 8 else said
 
 def _give_back(run, key, request, error, sent_at):
@@ -365,10 +383,11 @@ def collect(
               for k, r in once.items() if k in rows]
     return Answers(completions, failed, bought)
 
-# %% ../nbs/03_teacher.ipynb #e269cc13
+# %% ../nbs/03_teacher.ipynb #74eef868
 class MissingCompletion(TeacherError):
     "A replayed run needs an answer that the store does not hold."
 
+# %% ../nbs/03_teacher.ipynb #acd72b11
 def complete(
     requests: list, # `Request`s; identical ones are asked once
     store: Store, # where answers are kept
@@ -390,18 +409,34 @@ def complete(
     missing = {k: r for k, r in zip(keys, requests) if k not in stored}
     if missing and replay: raise MissingCompletion(_not_there(missing, store))
     if not missing: return collect(requests, keys, store, source=source)
+    waits = {k: (_waits(store, name), True) for k, name in _in_batches(store, endpoint).items() if k in missing}
+    away = [missing.pop(k) for k in waits]
+    if not missing: return collect(requests, keys, store, waits, source)
     run = _Run(missing, store, base_url, api_key, endpoint, Pacer(pace), None, watch or (lambda key, event: None), None)
-    if budget: run.budget = _bounded(budget, requests, keys, store, prices, list(missing.values()))
-    failures = _buy(run, progress)
-    return collect(requests, keys, store, failures, source)
+    if budget: run.budget = _bounded(budget, requests, keys, store, prices, list(missing.values()), away=away)
+    return collect(requests, keys, store, waits | _buy(run, progress), source)
 
-# %% ../nbs/03_teacher.ipynb #733a4b78
-def _bounded(dollars, requests, keys, store, prices, missing, batch=False):
+# %% ../nbs/03_teacher.ipynb #a3a3db2c
+def _in_batches(store, endpoint) -> dict: # key -> the name of the note
+    "What was handed in as a batch, or may have been, and was not fetched: who asks for it buys it twice."
+    notes = store.notes('batch').items()
+    return {k: name for name, note in notes if note.get('endpoint') == endpoint for k in note.get('keys', ())}
+
+def _waits(store, name):
+    return (f'under way in the batch {name.partition("/")[2]}; ask by the batch endpoint once more to fetch it, or forget that batch with '
+            f'Store({str(store.path)!r}).note({name!r}, None)')
+
+# %% ../nbs/03_teacher.ipynb #c5a3350b
+def _bounded(dollars, requests, keys, store, prices, missing, batch=False, away=()):
     "A budget from which the answers that are there already have been paid; `ValueError` if it could not be held."
     from mtd.prices import Budget, load_prices, usage_cost
     prices = prices or load_prices()
-    spent = usage_cost(collect(requests, keys, store).bought, prices, dearest=True).dollars
-    budget = Budget(dollars, prices, spent=spent or 0.0, batch=batch)
+    bought, asked, silent = collect(requests, keys, store).bought, dict(zip(keys, requests)), {'chat': [], 'batch': list(away)}
+    for b in bought: # without a usage the worst price is spent, as it was in the run that bought it
+        if not {'prompt_tokens', 'completion_tokens'} <= b['usage'].keys(): silent[b['via']].append(asked[b['key']])
+    spent = usage_cost([b for b in bought if {'prompt_tokens', 'completion_tokens'} <= b['usage'].keys()], prices, dearest=True).dollars or 0.0
+    spent += sum(Budget(dollars, prices, batch=via == 'batch').most(some) for via, some in silent.items())
+    budget = Budget(dollars, prices, spent=spent, batch=batch)
     budget.check(missing)
     return budget
 
@@ -413,18 +448,23 @@ def _not_there(missing, store):
     return (f'{len(missing)} of the answers are not in {store.path}, the first: problem {r.problem_id!r}, thought {r.thought!r}, '
             f'sample {r.sample}, model {r.model!r}, key {key[:16]}…; {other}. Ask with replay off, or import the store of the original run')
 
-# %% ../nbs/03_teacher.ipynb #41bf9c1d
+# %% ../nbs/03_teacher.ipynb #0a85d3f4
 def _without_key(requests, api_key):
     "`ValueError` where the API key stands in what would be sent: it would get into the store."
     texts = {str(m.get('content')) for r in requests for m in r.messages} | {str((r.model, r.stop, r.extra)) for r in requests}
     if _is_secret(api_key) and any(api_key in t for t in texts):
         raise ValueError('the API key stands in the messages or settings of a request; take it out, nothing was sent')
 
+def _sendable(api_key, url) -> str: # the key, without the line end of the file it was read from
+    key = (api_key or '').strip()
+    if not key: raise ValueError(f"there is no API key for {url}; pass api_key, or 'none' if the server wants none")
+    if key.isascii() and key.isprintable(): return key
+    raise ValueError(f'the API key for {url} holds a character that cannot be sent, a typographic quote or a line end perhaps; copy it again')
+
 def _buy(run, progress) -> dict: # key -> (reason, would asking again help?)
     from tqdm import tqdm
     url = endpoint_identity(run.base_url)
-    if not run.api_key:
-        raise ValueError(f"there is no API key for {url}; pass api_key, or 'none' if the server wants none")
+    run.api_key = _sendable(run.api_key, url)
     _without_key(run.requests.values(), run.api_key)
     run.waiting.extend(run.requests)
     with tqdm(total=len(run.requests), desc='teacher', disable=not progress) as run.bar:

@@ -11,7 +11,7 @@ from mtd.lab import lab_stories
 from mtd.lab_server import LabTeacher
 from mtd.prices import Budget, usage_cost
 from mtd.store import Store, row_of
-from mtd.teacher import TeacherError, make_requests
+from mtd.teacher import TeacherError, complete, make_requests
 
 KEY = 'sk-this-key-must-never-be-stored-anywhere'
 REQUESTS = make_requests([s.problem for s in lab_stories('train', 20)], ('cot', 'pot', 'eot'), 'lab-teacher-1', shots=1)
@@ -386,3 +386,62 @@ def test_who_waits_for_another_takes_over_when_it_dies(tmp_path, lab):
     out, err = two.communicate(timeout=60)
     assert out.split()[:2] == ['40', '0'], err[-800:]
     assert times(teacher) == {1: 40} and teacher.stats()['batches'] == 2
+
+
+@pytest.mark.parametrize('odd', [{'error': 'words'}, {'error': ['words']}, {'response': 'words'}, {'response': {'status_code': 400, 'body': 'words'}},
+                                 {'response': {'status_code': 400, 'body': {'error': 'words \ud800'}}}, {'response': {'status_code': '500', 'body': [1]}},
+                                 {'response': {'status_code': 200, 'body': None}}, {'custom_id': ['x']}, {'custom_id': None}, [], None])
+def test_an_odd_line_in_the_results_stops_no_other(tmp_path, store, lab, odd):
+    teacher = lab(state=str(tmp_path/'state'))
+    buy(REQUESTS[:4], store, teacher, wait=False)
+    with official(teacher) as c: path = tmp_path/'state'/ends(lambda: next(iter(c.batches.list())).output_file_id)
+    lines = path.read_bytes().splitlines()
+    first = json.loads(lines[0])['custom_id']
+    line = json.dumps({'custom_id': first} | odd if isinstance(odd, dict) else odd).encode()
+    path.write_bytes(b'\n'.join([line.ljust(len(lines[0])), *lines[1:]]) + b'\n')
+    answers = buy(REQUESTS[:4], store, teacher, rounds=1)
+    assert len(answers) == 3 and [f['problem_id'] for f in answers.failures] == [r.problem_id for r in REQUESTS[:4] if r.key(teacher.endpoint) == first]
+    assert answers.failures[0]['reason'].encode()
+
+
+def ends(look, seconds=10):
+    until = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < until: time.sleep(0.02)
+    return found
+
+
+def test_the_chat_path_leaves_to_a_batch_what_was_handed_in(tmp_path, lab):
+    teacher = lab(batch_seconds=1)
+    chat = lambda store, n=12: complete(REQUESTS[:n], store, teacher.base_url, KEY, endpoint=teacher.endpoint, progress=False)
+    with Store(tmp_path/'s') as store: buy(REQUESTS[:8], store, teacher, wait=False)
+    with Store(tmp_path/'s') as store:
+        answers = chat(store)
+        assert len(answers) == 4 and all(f['again'] and 'under way in the batch' in f['reason'] for f in answers.failures) and len(answers.failures) == 8
+        assert len(chat(store, 8)) == 0
+        assert len(buy(REQUESTS[:12], store, teacher)) == 12 and times(teacher) == {1: 12} and len(chat(store)) == 12
+
+
+def test_the_chat_path_takes_over_no_batch_from_a_process_that_died(tmp_path, lab):
+    teacher = lab(batch_seconds=1)
+    with Store(tmp_path/'s') as a, Store(tmp_path/'s') as b:
+        keys = [r.key(teacher.endpoint) for r in REQUESTS[:6]]
+        assert len(a.claim(keys)) == 6 # as a process does that is about to hand in a batch
+        found = []
+        asking = threading.Thread(target=lambda: found.append(complete(REQUESTS[:8], b, teacher.base_url, KEY, endpoint=teacher.endpoint, progress=False)))
+        asking.start()
+        assert ends(lambda: len(b) == 2)
+        buy(REQUESTS[:6], a, teacher, wait=False) # ends, and its claims with it
+        asking.join(20)
+        assert len(found[0]) == 2 and len(found[0].failures) == 6
+        assert len(buy(REQUESTS[:8], a, teacher)) == 8 and times(teacher) == {1: 8}
+
+
+@pytest.mark.parametrize('ending', ['\r\n'])
+def test_a_key_with_a_line_end_is_sent_without_it_and_told_to_nobody(store, ending):
+    with pytest.raises(TeacherError, match='no connection') as told:
+        complete_batch(REQUESTS[:2], store, 'http://127.0.0.1:9/v1', KEY + ending, progress=False, poll=0.05, patience=0.1)
+    assert KEY not in str(told.value)
+    for bad in (KEY + '\0', KEY + '”', KEY[:20] + '\n' + KEY[20:]):
+        for ask in (complete, complete_batch):
+            with pytest.raises(ValueError, match='cannot be sent') as told: ask(REQUESTS[:2], store, 'http://127.0.0.1:9/v1', bad, progress=False)
+            assert KEY[:15] not in str(told.value)

@@ -15,7 +15,8 @@ def make(**how): return (p := Pacer(Pace(**how), clock=Clock(), rng=random.Rando
 
 
 @pytest.mark.parametrize('text, seconds', [('6m0s', 360), ('1s', 1), ('120ms', 0.12), ('1h30m', 5400), ('0.5s', 0.5), ('3', 3), (' 2 ', 2), ('1d', 86400),
-                                           ('', None), (None, None), ('soon', None), ('-1', None), ('1x', None), ('Wed, 21 Oct 2015 07:28:00 GMT', 0)])
+                                           ('', None), (None, None), ('soon', None), ('-1', None), ('1x', None), ('9' * 400, None), ('1760000000', None), ('²', None), ('Fri, 31 Dec 9999 23:59:59 GMT', None),
+                                           ('Wed, 21 Oct 2015 07:28:00 GMT', 0)])
 def test_headers_are_read(text, seconds): assert seconds_of(text) == seconds
 
 
@@ -161,3 +162,21 @@ def test_a_server_that_only_says_slow_down_is_left_in_the_end():
         clock.now += pacer.wait(); pacer.sent()
         pacer.failed('slow down', 429, {'retry-after': '5'}, sent_at=clock.now)
     assert 30 < clock.now < 60 and 'too fast' in pacer.stopped
+
+
+def test_headers_that_say_nonsense_hold_nothing_up():
+    for left, again in (('²', '1s'), ('9' * 5000, '1s'), ('0', '1760000000'), ('0', '9' * 400), ('0', 'soon')):
+        pacer, _ = make()
+        pacer.sent(); pacer.answered({'x-ratelimit-remaining-requests': left, 'x-ratelimit-reset-requests': again})
+        assert pacer.wait() == 0, (left[:9], again[:9])
+    pacer, _ = make()
+    pacer.sent()
+    pacer.failed('slow down', 429, {'retry-after': '9' * 400})
+    assert pacer.wait() <= 60 and make()[0].window == 8
+
+
+def test_an_overloaded_server_that_says_when_is_asked_then_and_no_later_than_the_patience():
+    for asked, waited in (('7', 7), ('9999', 60)):
+        pacer, _ = make()
+        pacer.sent(); pacer.failed('overloaded', 503, {'retry-after': asked})
+        assert pacer.wait() == waited

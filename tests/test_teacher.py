@@ -381,3 +381,64 @@ def test_each_event_of_a_request_is_told_in_order(store, teacher):
     life = {}
     buy(REQUESTS[:9], store, teacher, watch=lambda key, event: life.setdefault(key, []).append(event))
     assert len(life) == 9 and all(events == ['sent', 'answered', 'kept'] for events in life.values())
+
+
+@pytest.mark.parametrize('left', ['²'.encode().decode('latin-1'), '9' * 5000])
+def test_a_header_that_is_no_number_does_not_hold_the_run_up(store, scripted, left):
+    server = scripted(lambda n, body: says('The answer is 4.')[:2] + ({'x-ratelimit-remaining-requests': left, 'x-ratelimit-reset-requests': '1s'},))
+    assert len(complete(asks(12), store, server.url, KEY, progress=False)) == 12
+
+
+def test_an_error_in_the_program_itself_ends_the_run_and_keeps_what_came(store, scripted):
+    def watch(key, event):
+        if event == 'kept': raise LookupError('mine')
+    server = scripted(lambda n, body: says('The answer is 4.'))
+    with pytest.raises(LookupError, match='mine'): complete(asks(12), store, server.url, KEY, progress=False, watch=watch)
+    assert len(store) == server.n and len(store.claim([r.key(endpoint_identity(server.url)) for r in asks(12)])) == 12 - len(store)
+
+
+def test_an_answer_that_drips_for_ever_is_cut_off(store):
+    async def drips(reader, writer):
+        await reader.readuntil(b'\r\n\r\n')
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n')
+        try:
+            while True: writer.write(b' '); await writer.drain(); await asyncio.sleep(0.05)
+        except ConnectionError: pass
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    async def serve():
+        loop.port = (await asyncio.start_server(drips, '127.0.0.1', 0)).sockets[0].getsockname()[1]
+        ready.set()
+        await asyncio.sleep(30)
+    threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True).start()
+    ready.wait(10)
+    with pytest.raises(TeacherError, match='no answer within 0.3 s'):
+        complete(asks(2), store, f'http://127.0.0.1:{loop.port}/v1', KEY, progress=False, pace=Pace(timeout=0.3, attempts=1, give_up_after=2))
+
+
+def test_half_a_surrogate_pair_in_an_error_can_be_written(store, scripted):
+    bad = (400, b'{"error": {"message": "bad \\ud800 thing"}}', {})
+    server = scripted(lambda n, body: bad if body['messages'][0]['content'] == 'question 3' else says('The answer is 4.'))
+    answers = complete(asks(6), store, server.url, KEY, progress=False, pace=Pace(concurrency=1))
+    assert [f['reason'].encode() for f in answers.failures] == [b'HTTP 400: bad ? thing']
+
+
+@pytest.mark.parametrize('usage', [{'prompt_tokens': -10**6, 'completion_tokens': -10**6}, {'prompt_tokens': 5}, {'prompt_tokens': 10**400, 'completion_tokens': 1},
+                                   {'prompt_tokens': '5', 'completion_tokens': '5'}, 'none', None, [1]])
+def test_a_budget_holds_over_runs_whatever_the_server_says_of_its_usage(store, scripted, usage):
+    said = json.dumps(json.loads(says('The answer is 4.')[1]) | {'usage': usage}).encode()
+    server = scripted(lambda n, body: (200, said, {}))
+    for _ in range(3):
+        with pytest.raises(TeacherError, match='budget'): complete(asks(40, 'gpt-4o-mini'), store, server.url, KEY, progress=False, budget=0.0012)
+        assert server.n == len(store) == 3, 'each at its worst price, about $0.00035'
+    assert len(complete(asks(3, 'gpt-4o-mini'), store, server.url, KEY, progress=False)) == 3 == server.n
+
+
+def test_an_answer_in_parts_is_read(store, scripted):
+    parts = [{'type': 'thinking', 'thinking': [{'type': 'text', 'text': 'Hm.'}]}, {'type': 'text', 'text': 'The answer '}, {'type': 'text', 'text': 'is 4.'}]
+    server = scripted(lambda n, body: says(parts))
+    assert [c.text for c in complete(asks(2), store, server.url, KEY, progress=False)] == ['The answer is 4.'] * 2 and server.n == 2
+
+
+@pytest.mark.parametrize('extra', [{'model': 'a dearer one'}, {'messages': []}, {'sample': 1}, {'endpoint': 'x'}, {'stream': True}])
+def test_extra_fields_change_neither_key_nor_price_by_the_back_door(extra):
+    with pytest.raises(ValueError, match=next(iter(extra))): replace(asks(1)[0], extra=extra)
