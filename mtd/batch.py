@@ -379,7 +379,7 @@ def complete_batch(
         failures = _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how)
     return collect(requests, keys, store, failures, source)
 
-# %% ../nbs/batch.ipynb #11f1cde9
+# %% ../nbs/batch.ipynb #de03ce10
 def _buy(missing, store, base_url, api_key, endpoint, progress, wait, **how) -> dict: # key -> (why, would asking again help?)
     from openai import DefaultHttpxClient, OpenAI
     from tqdm import tqdm

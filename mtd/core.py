@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EQUALITIES', 'Problem', 'Outcome', 'numbers_in', 'parse_number', 'number_text', 'Equality', 'same_answer', 'digest',
-           'write_atomic', 'write_jsonl', 'read_jsonl', 'project_root', 'find_file']
+           'write_atomic', 'write_jsonl', 'read_jsonl', 'each_jsonl', 'project_root', 'find_file']
 
 # %% ../nbs/00_core.ipynb #86d75598
 import hashlib, json, os, re, unicodedata
@@ -233,18 +233,24 @@ def write_jsonl(
     "Write `rows` as JSON Lines, atomically."
     return write_atomic(path, ''.join(json.dumps(r, ensure_ascii=False, sort_keys=True) + '\n' for r in rows))
 
-# %% ../nbs/00_core.ipynb #ed2fd7fa
+# %% ../nbs/00_core.ipynb #be5ef6b7
 def read_jsonl(
     path, # a JSON Lines file
 ) -> list: # one dict per line
     "Read JSON Lines; a line that is not JSON is a `ValueError` naming the file and the line."
-    path, rows = Path(path), []
+    return list(each_jsonl(path))
+
+def each_jsonl(
+    path, # a JSON Lines file
+): # yields a dict for each line
+    "As `read_jsonl`, one line at a time."
+    path = Path(path)
     with open(path, encoding='utf-8') as f:
         for i, line in enumerate(f, 1):
             if not line.strip(): continue
-            try: rows.append(json.loads(line))
+            try: row = json.loads(line)
             except ValueError as e: raise ValueError(f'{path}, line {i}: not JSON ({e}); repair or remove that line') from None
-    return rows
+            yield row
 
 # %% ../nbs/00_core.ipynb #b2435c00
 def project_root() -> Path | None: # None outside a checkout

@@ -44,14 +44,18 @@ def _share(model, prices, via):
     others = prices.get('batch_of', {})
     return others.get(model, others.get(_undated(model), prices.get('batch', 1)))
 
-# %% ../nbs/prices.ipynb #9a96bf06
+# %% ../nbs/prices.ipynb #1fff37a2
 @lru_cache(maxsize=65_536)
 def _bytes(text):
     if text.isascii(): return len(text)
     return max(len(t.encode('utf-8', 'surrogatepass')) for t in (text, unicodedata.normalize('NFC', text)))
 
+def _content(message): # as text, whatever the protocol allows there
+    content = message.get('content')
+    return content if isinstance(content, str) else dumps(content) if content else ''
+
 def _most_tokens(messages): # by bytes
-    return 256 + sum(16 + _bytes(m['role']) + _bytes(m['content']) for m in messages)
+    return 256 + sum(16 + _bytes(m['role']) + _bytes(_content(m)) for m in messages)
 
 class TokenCounter:
     "Counts the tokens of texts and of chat prompts; a text is counted once and remembered."
@@ -69,7 +73,7 @@ class TokenCounter:
 
     def count(self, messages: list) -> int: # tokens of a prompt
         if self._whole: return self._whole(messages)
-        return self._prompt + sum(self._text(m['content']) + self._message for m in messages)
+        return self._prompt + sum(self._text(_content(m)) + self._message for m in messages)
 
     def most(self, messages: list) -> int: # no byte-level tokenizer finds more in this prompt
         return max(self.count(messages), _most_tokens(messages))
@@ -101,7 +105,7 @@ def _encoding_counter(name, encoding):
     if encoding is None: return None
     return TokenCounter(f'tokens of {name}', lambda text: len(encoding.encode_ordinary(text)))
 
-# %% ../nbs/prices.ipynb #f76db62f
+# %% ../nbs/prices.ipynb #4d0078fa
 def _templated(tokenizer, name, text):
     "A function `messages -> int` through the tokenizer's chat template; beginnings that repeat are counted once."
     from jinja2 import TemplateError
@@ -118,7 +122,7 @@ def _templated(tokenizer, name, text):
         splits = whole.startswith(said) and n + text(whole[len(said):]) == text(whole)
         return (said, n) if splits else ('', 0)
     def count(messages):
-        whole, key = rendered(messages, True), tuple((m['role'], m['content']) for m in messages[:-1])
+        whole, key = rendered(messages, True), tuple((m['role'], _content(m)) for m in messages[:-1])
         if key not in beginnings:
             if len(beginnings) > 4096: beginnings.clear()
             beginnings[key] = beginning(messages[:-1], whole)

@@ -20,7 +20,7 @@ from .core import digest, find_file
 def _key(low=None, high=None, choices=None, local=False):
     return field(metadata=dict(low=low, high=high, choices=choices, local=local))
 
-# %% ../nbs/settings.ipynb #9ec1ff6d
+# %% ../nbs/settings.ipynb #41ef492e
 @dataclass(frozen=True)
 class ProblemSettings:
     "What is learnt from and what is scored."
@@ -50,6 +50,7 @@ class TeacherSettings:
     teacher_seed: int = _key(0)
     teacher_extra: tuple[str, ...] = _key()
     slip_rate: float = _key(0.0, 1.0)
+    unanswered: float = _key(0.0, 1.0)
 
 # %% ../nbs/settings.ipynb #ccbace7b
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def load(
     _check_together(values)
     return Settings(profile=profile, **values)
 
-# %% ../nbs/settings.ipynb #b4f35151
+# %% ../nbs/settings.ipynb #ae9674a9
 def _check_together(v: dict):
     "`ValueError` where settings contradict each other."
     if 'lab_teacher' in v['sources'] and v['train_set'] != 'lab':
@@ -218,10 +219,11 @@ def _check_together(v: dict):
     if v['train_set'] == 'lab' and not v['train_problems']: raise ValueError('train_problems = 0 means all, and the lab is endless; give a number')
     if not v['test_problems'] and any(t.startswith('lab/') for t in v['test_sets']): raise ValueError('test_problems = 0 means all, and the lab is endless; give a number')
     if not v['learning_rate'] > 0: raise ValueError('learning_rate = 0 would train nothing')
+    if v['batch'] and 'endpoint' not in v['sources']: raise ValueError('batch = true asks an endpoint by its Batch API, and sources does not name endpoint')
     _check_student(v)
     _check_endpoint(v['endpoint'])
 
-# %% ../nbs/settings.ipynb #eb9f6268
+# %% ../nbs/settings.ipynb #0906863c
 def _check_student(v: dict):
     "`ValueError` for a student that cannot be made."
     from mtd.finetuning import STUDENTS
@@ -229,6 +231,8 @@ def _check_student(v: dict):
         raise ValueError(f"student_model = {v['student_model']!r} is not known; {_nearest(v['student_model'], STUDENTS)}")
     fields_of(v['student_config'], 'student_config', 'hidden_size:256')
     fields_of(v['teacher_extra'], 'teacher_extra', 'max_completion_tokens:2000')
+
+def _no_number(constant): raise ValueError(f'{constant} is no number of JSON')
 
 def fields_of(
     items, # texts such as `hidden_size:256`, the value in JSON
@@ -239,7 +243,7 @@ def fields_of(
     found = {}
     for item in items:
         name, colon, value = item.partition(':')
-        try: found[name.strip()] = json.loads(value if colon else '')
+        try: found[name.strip()] = json.loads(value if colon else '', parse_constant=_no_number)
         except ValueError: raise ValueError(f'{setting} = {item!r}: write name:value, e.g. {example}') from None
     return found
 

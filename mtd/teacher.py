@@ -6,7 +6,7 @@
 __all__ = ['Request', 'endpoint_identity', 'make_requests', 'Completion', 'Answers', 'TeacherError', 'collect',
            'MissingCompletion', 'complete', 'ask_lab', 'recorded', 'annotations']
 
-# %% ../nbs/03_teacher.ipynb #34b32d7c
+# %% ../nbs/03_teacher.ipynb #9c446638
 import asyncio, heapq, itertools, json, re, threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -15,11 +15,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .core import digest, read_jsonl, same_answer
-from .pacing import HOPELESS, Pace, Pacer
+from .pacing import HOPELESS, _WRONG, Pace, Pacer
 from .replies import read_reply
-from .store import Store, _is_secret, row_of
+from .store import Store, _is_secret, _strike, row_of
 
-# %% ../nbs/03_teacher.ipynb #05c13153
+# %% ../nbs/03_teacher.ipynb #93f6af05
+def _check_extra(extra): # prices and keys go by the other fields
+    bad = [k for k in ('max_tokens', 'max_completion_tokens') if type(extra.get(k)) not in (int, type(None))]
+    if bad: raise ValueError(f'extra: {bad[0]} = {extra[bad[0]]!r} is no whole number')
+    wrong = sorted({'model', 'messages', 'endpoint', 'sample', 'stream'} & extra.keys())
+    if wrong: raise ValueError(f'extra holds {wrong[0]!r}, which cannot be set there; take it out')
+
+# %% ../nbs/03_teacher.ipynb #2859bbaa
 @dataclass(frozen=True)
 class Request:
     "One question to a teacher, with everything that determines the answer."
@@ -34,9 +41,9 @@ class Request:
     sample: int = 0 # which of several answers to the same messages
     stop: tuple = () # texts that end an answer; at most four at most endpoints
     extra: dict = field(default_factory=dict) # further fields of the body; None takes one out
-    def __post_init__(self): # prices and keys go by the fields above
-        wrong = sorted({'model', 'messages', 'endpoint', 'sample', 'stream'} & self.extra.keys())
-        if wrong: raise ValueError(f'extra holds {wrong[0]!r}, which cannot be set there; take it out')
+
+    def __post_init__(self): _check_extra(self.extra)
+
     def body(self) -> dict: # what is sent
         numbers = dict(temperature=float(self.temperature), top_p=float(self.top_p), max_tokens=int(self.max_tokens))
         sent = dict(model=self.model, messages=[dict(m) for m in self.messages]) | numbers
@@ -97,12 +104,12 @@ class Completion:
     usage: dict = field(default_factory=dict) # `prompt_tokens`, `completion_tokens`; empty where nothing was bought
     model: str = '' # who answered
 
-# %% ../nbs/03_teacher.ipynb #8472ac03
+# %% ../nbs/03_teacher.ipynb #7c29bcbc
 @dataclass(frozen=True)
 class Answers:
     "What a source of completions returns; iterates over the completions."
     completions: list # `Completion`s, in the order of the requests
-    failures: list = field(default_factory=list) # dicts: `problem_id`, `thought`, `sample`, `reason`, `again` (would asking again help?)
+    failures: list = field(default_factory=list) # dicts: `problem_id`, `thought`, `reason`; of what was asked also `sample`, `again` (would that help?)
     bought: list = field(default_factory=list) # dicts for all that was paid for, unusable ones too: `key`, `thought`, `model`, `usage`, `via`
 
     def __iter__(self): return iter(self.completions)
@@ -114,11 +121,11 @@ class Answers:
     def _repr_markdown_(self):
         kinds = Counter(c.thought for c in self.completions)
         each = ', '.join(f'{k}: {n}' for k, n in sorted(kinds.items()))
-        said = f'{len(self)} completions ({each}), {len(self.failures)} failures'
+        said = f'completions: {len(self)} ({each}); failures: {len(self.failures)}' if self.completions else f'no completions; failures: {len(self.failures)}'
         rows = [f'| {t} | {reason.replace("|", "/")[:200]} | {n} |' for (t, reason), n in self.reasons().most_common(8)]
         return '\n'.join([said, '', '| thought | why there is none | times |', '|---|---|---|', *rows] if rows else [said])
 
-# %% ../nbs/03_teacher.ipynb #9c410eb8
+# %% ../nbs/03_teacher.ipynb #d50f2bbd
 class TeacherError(RuntimeError):
     "The run ended before all was asked; `failures` holds what was tried. What was bought is in the store."
     def __init__(self, message, failures=()):
@@ -130,7 +137,7 @@ class _Run:
     requests: dict # key -> request, what the store lacked at the start
     store: Store
     base_url: str
-    api_key: str
+    api_key: str = field(repr=False)
     endpoint: str
     pacer: Pacer
     budget: object # `mtd.prices.Budget`, or None
@@ -182,12 +189,12 @@ async def _woken(run, seconds):
         async with asyncio.timeout(None if seconds == float('inf') else seconds): await run.wake.wait()
     except TimeoutError: pass
 
-# %% ../nbs/03_teacher.ipynb #064f0a57
+# %% ../nbs/03_teacher.ipynb #cc7bff79
 def _tokens_asked(request):
     "Roughly what a provider counts against a limit: three characters a token, and the whole of the answer."
     body = request.body()
     longest = body.get('max_tokens') or body.get('max_completion_tokens') or 0
-    return sum(len(m['content']) for m in body['messages']) // 3 + longest
+    return sum(len(str(m.get('content') or '')) for m in body['messages']) // 3 + longest
 
 async def _may_go(run, request, tokens):
     "Wait until the request may be sent; False if the run ends here."
@@ -261,7 +268,7 @@ def _count(run, key, request, row, headers):
 # %% ../nbs/03_teacher.ipynb #823b03d0
 _UNUSABLE = 50 # answers in a row without a thought in them: something is wrong with the question
 
-# %% ../nbs/03_teacher.ipynb #efceac2f
+# %% ../nbs/03_teacher.ipynb #f05da863
 def _reason(error, timeout, secret):
     "Why a request failed, in words without the API key."
     import openai
@@ -272,22 +279,24 @@ def _reason(error, timeout, secret):
         body = error.body if isinstance(error.body, dict) else {}
         said = f'HTTP {error.status_code}: {body.get("message") or error.message}'
     else: said = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
-    said = said.encode('utf-8', 'replace').decode() # half a surrogate pair fits into no file
-    return said.replace(secret, '[api key]') if len(secret) >= 8 else said
+    return _strike(said.encode('utf-8', 'replace').decode(), secret) # half a surrogate pair fits into no file
 
 def _give_back(run, key, request, error, sent_at):
     "A try failed: again later, or never."
     response, body = getattr(error, 'response', None), getattr(error, 'body', None)
     status, headers = getattr(response, 'status_code', 0), getattr(response, 'headers', {})
     quota = isinstance(body, dict) and body.get('code') == 'insufficient_quota'
-    if run.budget: (run.budget.release if _unbilled(status, error) else run.budget.lose)(request)
+    unbilled = _unbilled(status, error)
+    if run.budget: (run.budget.release if unbilled else run.budget.lose)(request)
+    if not unbilled: run.store.note(f'lost/{key}', 1 + run.store.notes(f'lost/{key}').get(f'lost/{key}', 0)) # a later budget counts it
     reason = _reason(error, run.pacer.pace.timeout, run.api_key)
     run.tries[key] += status != 429
     wait = run.pacer.failed(reason, status, headers, run.tries[key], sent_at, quota)
     run.watch(key, 'failed')
-    run.failures[key] = reason, status not in (400, 413, 422)
+    run.failures[key] = reason, status not in _WRONG
     if wait is not None: heapq.heappush(run.later, (run.pacer.clock() + wait, next(run.number), key))
 
+# %% ../nbs/03_teacher.ipynb #e1a5647e
 def _cut(error): # what the transport calls a timeout although it is none
     from aiohttp import ClientConnectionError
     return next((e for e in _causes(error) if isinstance(e, ClientConnectionError) and not isinstance(e, TimeoutError)), None)
@@ -303,7 +312,7 @@ def _causes(error):
         yield error
         error = error.__cause__
 
-# %% ../nbs/03_teacher.ipynb #ed31132d
+# %% ../nbs/03_teacher.ipynb #b6366e17
 async def _commit_in_groups(queue, store):
     while True:
         group = [await queue.get()]
@@ -322,7 +331,8 @@ async def _ask_all(run):
     limits = type(DEFAULT_CONNECTION_LIMITS)(max_connections=pace.concurrency, max_keepalive_connections=pace.concurrency)
     http = DefaultAioHttpClient(trust_env=not local, limits=limits) # no proxy stands between this machine and itself
     limit = Timeout(pace.timeout, connect=min(5., pace.timeout))
-    how = dict(base_url=run.base_url, api_key=run.api_key, timeout=limit, max_retries=0, http_client=http)
+    how = dict(base_url=run.base_url, api_key=run.api_key, timeout=limit, max_retries=0, http_client=http,
+               default_headers={'Accept-Encoding': 'identity'}) # an answer is short, and a packed one may be a bomb
     async with AsyncOpenAI(**how) as client:
         writer = asyncio.create_task(_commit_in_groups(queue, run.store))
         try: await _send_all(run, client, queue)
@@ -426,7 +436,7 @@ def _waits(store, name):
     return (f'under way in the batch {name.partition("/")[2]}; ask by the batch endpoint once more to fetch it, or forget that batch with '
             f'Store({str(store.path)!r}).note({name!r}, None)')
 
-# %% ../nbs/03_teacher.ipynb #c5a3350b
+# %% ../nbs/03_teacher.ipynb #40047fbe
 def _bounded(dollars, requests, keys, store, prices, missing, batch=False, away=()):
     "A budget from which the answers that are there already have been paid; `ValueError` if it could not be held."
     from mtd.prices import Budget, load_prices, usage_cost
@@ -435,6 +445,8 @@ def _bounded(dollars, requests, keys, store, prices, missing, batch=False, away=
     for b in bought: # without a usage the worst price is spent, as it was in the run that bought it
         if not {'prompt_tokens', 'completion_tokens'} <= b['usage'].keys(): silent[b['via']].append(asked[b['key']])
     spent = usage_cost([b for b in bought if {'prompt_tokens', 'completion_tokens'} <= b['usage'].keys()], prices, dearest=True).dollars or 0.0
+    lost = store.notes('lost/') # replies that may have been billed and never came
+    silent['chat'] += [asked[k] for k in asked for _ in range(lost.get(f'lost/{k}', 0))]
     spent += sum(Budget(dollars, prices, batch=via == 'batch').most(some) for via, some in silent.items())
     budget = Budget(dollars, prices, spent=spent, batch=batch)
     budget.check(missing)
@@ -448,7 +460,7 @@ def _not_there(missing, store):
     return (f'{len(missing)} of the answers are not in {store.path}, the first: problem {r.problem_id!r}, thought {r.thought!r}, '
             f'sample {r.sample}, model {r.model!r}, key {key[:16]}…; {other}. Ask with replay off, or import the store of the original run')
 
-# %% ../nbs/03_teacher.ipynb #0a85d3f4
+# %% ../nbs/03_teacher.ipynb #edeadcd0
 def _without_key(requests, api_key):
     "`ValueError` where the API key stands in what would be sent: it would get into the store."
     texts = {str(m.get('content')) for r in requests for m in r.messages} | {str((r.model, r.stop, r.extra)) for r in requests}
@@ -467,16 +479,14 @@ def _buy(run, progress) -> dict: # key -> (reason, would asking again help?)
     run.api_key = _sendable(run.api_key, url)
     _without_key(run.requests.values(), run.api_key)
     run.waiting.extend(run.requests)
-    with tqdm(total=len(run.requests), desc='teacher', disable=not progress) as run.bar:
-        try: _in_own_thread(_ask_all(run))
-        finally: run.store.release(list(run.requests))
-    hopeless = run.failures and not run.pacer.answers and not run.others and all(r.startswith(_DEAD) for r, _ in run.failures.values())
-    why = run.stopped or run.pacer.stopped or ('nothing was answered' if hopeless else '')
-    if why: raise TeacherError(_ended(run, url, why), [dict(problem_id=run.requests[k].problem_id, thought=run.requests[k].thought,
-                                                            reason=reason) for k, (reason, _) in run.failures.items()])
+    with type(run.store)(run.store.path) as run.store: # of its own, so that its claims hold against other threads too
+        with tqdm(total=len(run.requests), desc='teacher', disable=not progress) as run.bar: _in_own_thread(_ask_all(run))
+        hopeless = run.failures and not run.pacer.answers and not run.others and all(r.startswith(_DEAD) for r, _ in run.failures.values())
+        why = run.stopped or run.pacer.stopped or ('nothing was answered' if hopeless else '')
+        if why: raise TeacherError(_ended(run, url, why), [dict(problem_id=run.requests[k].problem_id, thought=run.requests[k].thought,
+                                                                reason=reason) for k, (reason, _) in run.failures.items()])
     return run.failures
 
-# %% ../nbs/03_teacher.ipynb #e24539d5
 _DEAD = ('no connection', *(f'HTTP {status}' for status in sorted(HOPELESS)))
 
 # %% ../nbs/03_teacher.ipynb #5e88e954

@@ -95,6 +95,36 @@ def test_a_run_is_replayed_from_an_imported_store_alone(whole, tmp_path):
     assert (tmp_path/name).read_bytes() == (folder/name).read_bytes()
 
 
+@pytest.mark.parametrize('way', ['chat', 'batch'])
+def test_an_endpoint_is_asked_with_the_settings_of_a_run(tmp_path, way, monkeypatch):
+    from mtd.lab_server import LabTeacher
+    from mtd.run import Run
+    from mtd.settings import load
+    monkeypatch.delenv('OPENAI_API_KEY', raising=False)
+    with LabTeacher(faults='' if way == 'batch' else '429:0.1 500:0.1') as teacher:
+        how = dict(sources='endpoint', endpoint=teacher.base_url, teacher_model='lab-teacher-1', train_problems=4, dev_problems=2, batch=way == 'batch', budget=0.5,
+                   teacher_extra='top_p:null', stop='Question:', requests_per_minute=6000)
+        run = Run(load('smoke', how), tmp_path)
+        with pytest.raises(ValueError, match='export OPENAI_API_KEY'): run.artifact('thoughts')
+        monkeypatch.setenv('OPENAI_API_KEY', 'any')
+        thoughts = run.artifact('thoughts')
+        assert teacher.stats()['batches'] == (way == 'batch') and teacher.stats()['completions'] >= 18
+    assert json.loads((thoughts/'cost.json').read_text())[-1]['bought'] == 18
+    monkeypatch.delenv('OPENAI_API_KEY')
+    assert Run(load('smoke', how | {'replay': True}), tmp_path).artifact('thoughts') == thoughts and {r['via'] for r in run.read('completions', 'bought.jsonl')} == {way}
+
+
+def test_a_run_goes_on_without_some_answers_only_where_that_is_set(tmp_path, monkeypatch):
+    from mtd.lab_server import LabTeacher
+    from mtd.run import Run
+    from mtd.settings import load
+    monkeypatch.setenv('OPENAI_API_KEY', 'any')
+    with LabTeacher(faults='500:0.3', fault_seed=3) as teacher:
+        how = dict(sources='endpoint', endpoint=teacher.base_url, teacher_model='lab-teacher-1', train_problems=4, dev_problems=2, attempts=1)
+        with pytest.raises(ValueError, match='of 18 requests have no answer .*HTTP 500.*unanswered'): Run(load('smoke', how), tmp_path).artifact('completions')
+        assert Run(load('smoke', how | {'unanswered': 0.9}), tmp_path).artifact('completions').is_dir()
+
+
 def test_the_thoughts_of_a_run_load_as_a_dataset_and_have_their_price(whole, tmp_path):
     from datasets import load_dataset
     folder = whole[0]/'runs'/'smoke'/'thoughts'

@@ -34,7 +34,7 @@ def test_default_holds_each_key_once_with_a_comment():
     ({'student_model': 'scratch-lfm'}, "did you mean 'scratch-lfm2'"), ({'train_problems': 0}, 'endless'),
     ({'recorded': 'file.jsonl'}, 'thought:file'), ({'test_sets': 'lab/number'}, "did you mean 'lab/numbers'"),
     ({'equality': 'exakt'}, "did you mean 'exact'"), ({'verify_with': 'rey'}, "did you mean 'ray'"), ({'teacher_extra': 'max_tokens:none'}, 'teacher_extra.*name:value'),
-    ({'budget': -1}, 'below 0'), ({'timeout': 0}, 'below'), ({'replay': 'perhaps'}, 'neither true nor false'),
+    ({'budget': -1}, 'below 0'), ({'timeout': 0}, 'below'), ({'replay': 'perhaps'}, 'neither true nor false'), ({'batch': True}, 'does not name endpoint'), ({'teacher_extra': 'temperature:NaN'}, 'teacher_extra'),
 ])
 def test_wrong_values_are_refused(overrides, says):
     with pytest.raises(ValueError, match=says): settings.load('lab', overrides)

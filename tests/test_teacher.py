@@ -209,8 +209,8 @@ def test_a_wrong_model_is_told(store, teacher):
 def test_a_store_that_cannot_be_written_stops_the_run(tmp_path, scripted):
     server = scripted(lambda n, body: says('The answer is 1.'))
     with Store(tmp_path/'s') as s:
-        with s._writer as db: db.execute('PRAGMA query_only=1')
-        with pytest.raises(Exception, match='readonly|read-only|read only'): complete(asks(200), s, server.url, KEY, progress=False, pace=Pace(4))
+        with s._writer as db: db.execute("CREATE TRIGGER full BEFORE INSERT ON completions BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        with pytest.raises(Exception, match='no room'): complete(asks(200), s, server.url, KEY, progress=False, pace=Pace(4))
     assert server.n <= 8, 'what cannot be kept is not bought'
 
 
@@ -361,6 +361,20 @@ def test_two_processes_ask_nothing_twice(tmp_path):
         runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         assert [r.communicate()[0].split() for r in runs] == [['120', '0']] * 2
         assert teacher.stats()['completions'] == 120 == teacher.stats()['distinct']
+
+
+def test_threads_that_share_a_store_ask_nothing_twice(store):
+    with LabTeacher(delay=0.01) as teacher, ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: buy(REQUESTS, store, teacher), range(2)))
+        assert both[0].completions == both[1].completions and teacher.stats()['completions'] == len(REQUESTS) == len(store)
+
+
+def test_lost_replies_of_an_earlier_run_count_too(store):
+    prices = {'read_on': 'now', 'models': {'lab-teacher-1': [100., 400.]}, 'batch': 0.5}
+    with LabTeacher(faults='cut:1') as teacher:
+        for _ in range(3):
+            with pytest.raises(TeacherError): buy(REQUESTS, store, teacher, budget=1.5, prices=prices, pace=Pace(2, patience=0))
+        assert 3 <= teacher.stats()['completions'] < 12, 'the first run lost the money, the others have none to lose'
 
 
 def test_an_interrupted_run_keeps_what_was_received(tmp_path, scripted):
