@@ -26,7 +26,7 @@ def completions():
 def one_item_a_task(gold, made):
     import ray
     task = ray.remote(_on_ray)
-    options = ray.put(('exact', {}))
+    options = ray.put(('exact', False, {}))
     verdicts = ray.get([task.remote([(c['thought'], c['text'], gold[c['problem_id']])], options) for c in made])
     return [c | dict(zip(VERDICT, verdict)) for c, (verdict,) in zip(made, verdicts)]
 
