@@ -44,7 +44,7 @@ def _share(model, prices, via):
     others = prices.get('batch_of', {})
     return others.get(model, others.get(_undated(model), prices.get('batch', 1)))
 
-# %% ../nbs/prices.ipynb #1fff37a2
+# %% ../nbs/prices.ipynb #8c0c6a29
 @lru_cache(maxsize=65_536)
 def _bytes(text):
     if text.isascii(): return len(text)
@@ -57,6 +57,7 @@ def _content(message): # as text, whatever the protocol allows there
 def _most_tokens(messages): # by bytes
     return 256 + sum(16 + _bytes(m['role']) + _bytes(_content(m)) for m in messages)
 
+# %% ../nbs/prices.ipynb #52aff8c5
 class TokenCounter:
     "Counts the tokens of texts and of chat prompts; a text is counted once and remembered."
     def __init__(self,

@@ -20,7 +20,7 @@ from .core import digest, find_file
 def _key(low=None, high=None, choices=None, local=False):
     return field(metadata=dict(low=low, high=high, choices=choices, local=local))
 
-# %% ../nbs/settings.ipynb #41ef492e
+# %% ../nbs/settings.ipynb #6de04c1d
 @dataclass(frozen=True)
 class ProblemSettings:
     "What is learnt from and what is scored."
@@ -32,6 +32,7 @@ class ProblemSettings:
     test_problems: int = _key(0)
     seed: int = _key(0)
 
+# %% ../nbs/settings.ipynb #f7a5471b
 @dataclass(frozen=True)
 class TeacherSettings:
     "Who answers, and what it is asked."
