@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['find_student', 'parser', 'main']
 
-# %% ../nbs/cli.ipynb #a5c42de6
-import argparse, json, sys
+# %% ../nbs/cli.ipynb #c50ac8bb
+import argparse, json, os, sys
 from pathlib import Path
 
 # %% ../nbs/cli.ipynb #b6236afd
@@ -95,7 +95,7 @@ def _store_import(args):
     with Store(args.store) as store: found = import_store(store, args.file)
     _say(args, found, '{added:,} added, {present:,} were there, {different:,} differ from what is there, which stays'.format(**found))
 
-# %% ../nbs/cli.ipynb #ca248bea
+# %% ../nbs/cli.ipynb #09481e30
 def _store_check(args):
     from mtd.store import check_store, salvage_store
     found = dict(store=args.store, findings=check_store(args.store))
@@ -108,6 +108,7 @@ def _store_check(args):
 
 def _store_compact(args):
     from mtd.store import compact_store
+    _existing(args.store).close()
     before, after = compact_store(args.store)
     _say(args, dict(before=before, after=after), f'{before:,} bytes before, {after:,} after')
 
@@ -158,13 +159,16 @@ def parser() -> argparse.ArgumentParser:
     _add_store(commands)
     return main
 
-# %% ../nbs/cli.ipynb #4313577f
+# %% ../nbs/cli.ipynb #42568f6c
 def main(
     argv: list | None = None, # arguments; those of the process by default
 ) -> int: # the exit status
     "Entry point of the `mtd` command."
     args = parser().parse_args(argv)
     try: return args.do(args) or 0
+    except BrokenPipeError: # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, RuntimeError) as e:
         print(f'mtd: {e}', file=sys.stderr)
         return 2
