@@ -4,13 +4,14 @@
 items take. Peers: sympy's `parse_expr` and `solve`; the raw `exec`; a process forked for each program; `pydantic-monty` where it is installed
 (`pip install pydantic-monty==1.4.0`). What a model wrote runs under this project's locks in the peers as well, taken before the clock starts."""
 import json, multiprocessing, os, platform, random, re, resource, statistics, sys, time
-from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle, islice
 from pathlib import Path
 
 from mtd import chains, core, equations, lab, programs, sandbox
 from mtd.annotations import annotate
 from mtd.problems import load_benchmark
+
+from machine import installed, processor
 
 ROUNDS, DATA = 7, os.environ.get('MTD_DATA')
 STORIES = lab.lab_stories('numbers', 300, seed=1)
@@ -189,16 +190,6 @@ def million_rows():
         programs.close_workers()
         print(json.dumps(found), flush=True)
         yield found | {'workers': peak(resource.RUSAGE_CHILDREN)}
-
-
-def installed(name):
-    try: return version(name)
-    except PackageNotFoundError: return None
-
-
-def processor():
-    found = re.search(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text()) if Path('/proc/cpuinfo').exists() else None
-    return f'{os.cpu_count()} cores, {found[1] if found else platform.processor() or platform.machine()}'
 
 
 if __name__ == '__main__':

@@ -9,6 +9,8 @@ from mtd.core import write_atomic
 from mtd.store import Store, row_of
 from mtd.teacher import Request
 
+from machine import processor
+
 ROUNDS, KILLS = 7, 60
 WORDS = 'a train leaves with twelve boxes of apples and each box holds half as many as the baker sold on the third day'.split()
 
@@ -110,11 +112,6 @@ def measure(folder):
     found = dict(bytes_each=size, completions_per_second=rates(folder), killed=[kills(folder, 64), kills(folder, 1)])
     if any(k['lost'] for k in found['killed']): raise SystemExit(f'acknowledged rows were lost: {found["killed"]}')
     return found
-
-
-def processor():
-    found = re.search(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text()) if Path('/proc/cpuinfo').exists() else None
-    return f'{os.cpu_count()} cores, {found[1] if found else platform.processor() or platform.machine()}'
 
 
 if __name__ == '__main__':

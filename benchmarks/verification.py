@@ -3,14 +3,15 @@
 `python benchmarks/verification.py` compares the backends; `python benchmarks/verification.py million` verifies a million once, with the default backend,
 and adds the memory it took. The completions are the lab's gold thoughts, every seventh for the wrong problem. `processes` counts the start of its processes;
 Ray was started before, and is also measured in the way that it is mostly used: one item a task, all of them submitted at once."""
-import json, os, platform, re, resource, statistics, sys, time
-from importlib.metadata import PackageNotFoundError, version
+import json, platform, resource, statistics, sys, time
 from itertools import cycle, islice
 from pathlib import Path
 
 from mtd.core import digest, write_atomic
 from mtd.lab import lab_stories
 from mtd.verification import FIELDS, VERDICT, _cores, _on_ray, deduplicate, verify_each
+
+from machine import installed, processor
 
 ROUNDS, ITEMS, MILLION = 5, 20_000, 10 ** 6
 
@@ -71,16 +72,6 @@ def million():
     different = (dict(problem_id=f'p/{i}', thought='pot', reason='', form=f'{i:016x}') for i in range(MILLION))
     for row in deduplicate(different): pass
     return found | dict(deduplicated=peak())
-
-
-def installed(name):
-    try: return version(name)
-    except PackageNotFoundError: return None
-
-
-def processor():
-    found = re.search(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text()) if Path('/proc/cpuinfo').exists() else None
-    return f'{os.cpu_count()} cores, {found[1] if found else platform.processor() or platform.machine()}'
 
 
 if __name__ == '__main__':
