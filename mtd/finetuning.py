@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['STUDENTS', 'build_tokenizer', 'check_lossless', 'new_student', 'encode', 'batch_cost', 'plan_batches', 'BatchStream',
            'collate', 'summed_loss', 'mean_loss', 'orthogonalize', 'last_checkpoint', 'TrainResult', 'train_student',
-           'quiet_transformers', 'Student', 'load_student', 'write_model_card', 'push_to_hub']
+           'write_model_card', 'push_to_hub']
 
 # %% ../nbs/08_finetuning.ipynb #c791258e
 import difflib, itertools, json, math, os, random, shutil, time, zipfile
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from .core import digest, read_jsonl, write_atomic, write_jsonl
+from .generation import chat_template, quiet_transformers
 
 # %% ../nbs/08_finetuning.ipynb #625c0778
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
@@ -565,18 +565,6 @@ def _train(examples, folder, tokenizer, recipe, keep_checkpoints, progress) -> T
     processes.wait_for_everyone()
     return _result(folder, json.loads((folder/'student.json').read_text()))
 
-# %% ../nbs/08_finetuning.ipynb #10ac9dab
-@contextmanager
-def quiet_transformers():
-    "Without the bars and notes that `transformers` shows while it saves, loads and writes."
-    from transformers.utils import logging
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar(); logging.set_verbosity_error()
-    try: yield
-    finally:
-        if bars: logging.enable_progress_bar()
-        logging.set_verbosity(level)
-
 # %% ../nbs/08_finetuning.ipynb #6ba3636a
 def _run(trainer, resumed, recipe):
     if resumed:
@@ -596,6 +584,7 @@ def _finish(trainer, tokenizer, folder, recipe, dropped, keep_checkpoints):
     for path in (checkpoints/f'checkpoint-{best}').iterdir():
         if path.suffix == '.safetensors' or path.name in ('config.json', 'generation_config.json', 'model.safetensors.index.json'):
             shutil.copy(path, folder/path.name)
+    tokenizer.chat_template = chat_template(tokenizer) # a server shall give it its plain input
     tokenizer.save_pretrained(folder)
     rows = _log_rows(history['log_history'])
     write_jsonl(folder/'log.jsonl', rows)
@@ -612,37 +601,6 @@ def _finish(trainer, tokenizer, folder, recipe, dropped, keep_checkpoints):
 def _result(folder, record) -> TrainResult:
     names = ('steps', 'best_step', 'tokens', 'padding', 'seconds', 'train_loss', 'dev_loss', 'parameters', 'dropped')
     return TrainResult(folder, **{k: record[k] for k in names}, log=read_jsonl(folder/'log.jsonl'))
-
-# %% ../nbs/08_finetuning.ipynb #da972e0c
-@dataclass(frozen=True)
-class Student:
-    "A trained model with its tokenizer, ready to answer."
-    path: Path # its folder
-    model: object = field(repr=False) # a `transformers` model
-    tokenizer: object = field(repr=False) # its tokenizer
-    record: dict = field(repr=False) # `student.json`: recipe, losses, versions; {} for a model that was not trained here
-
-    @property
-    def encoder_decoder(self) -> bool: # does it read the input apart from what it writes?
-        return bool(self.model.config.is_encoder_decoder)
-
-def load_student(
-    path, # a folder that `train_student` wrote, or any `transformers` model folder
-    device: str = 'auto', # `auto` for a GPU if there is one, else `cpu`, `cuda:1`, ...
-) -> Student:
-    "Load a student for answering; `FileNotFoundError` where the folder holds none."
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-    path = Path(path)
-    if not (path/'config.json').exists():
-        raise FileNotFoundError(f'{path} holds no student (no config.json)' + (
-            '; its training was not finished: call train_student on it again' if (path/'recipe.json').exists() else '; train one with train_student'))
-    config = AutoConfig.from_pretrained(path)
-    family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    record = json.loads((path/'student.json').read_text()) if (path/'student.json').exists() else {}
-    with quiet_transformers(): model, tokenizer = family.from_pretrained(path, attn_implementation='sdpa'), AutoTokenizer.from_pretrained(path)
-    return Student(path, model.to(device).eval(), tokenizer, record)
 
 # %% ../nbs/08_finetuning.ipynb #4fb2c4ff
 def write_model_card(
@@ -668,7 +626,7 @@ def write_model_card(
                  'versions': ', '.join(f'{k} {v}' for k, v in record['versions'].items())}
     lines.append('## Training\n\n| | |\n|---|---|\n' + ''.join(f'| {k} | {v} |\n' for k, v in facts.items()))
     lines.append('The whole recipe:\n\n```json\n' + json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False) + '\n```\n')
-    lines.append('## Use\n\n```python\nfrom mtd.finetuning import load_student\nfrom mtd.evaluation import generate\n'
+    lines.append('## Use\n\n```python\nfrom mtd.generation import generate, load_student\n'
                  'student = load_student(\'path/to/this/folder\')\ngenerate(student, [\'Question: …\\n…\\n\'])\n```\n')
     return write_atomic(folder/'README.md', '\n'.join(lines))
 
