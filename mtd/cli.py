@@ -44,7 +44,7 @@ def find_student(
 def _ask(args):
     from mtd.core import number_text
     from mtd.evaluation import ask
-    from mtd.finetuning import load_student
+    from mtd.generation import load_student
     where, chosen = find_student(args.student)
     reply = ask(load_student(where), args.question, chosen.get('order'), **chosen, max_new_tokens=args.max_new_tokens)
     for thought, text in reply.texts.items():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STUDENTS', 'new_student', 'taught_only', 'summed_loss', 'mean_loss', 'TrainResult', 'Watching', 'train_student',
-           'quiet_transformers', 'Student', 'load_student', 'write_model_card', 'push_to_hub']
+           'write_model_card', 'push_to_hub']
 
 # %% ../nbs/08_finetuning.ipynb #c791258e
 import difflib, itertools, json, math, os, shutil, time
@@ -18,6 +18,7 @@ from .batches import BatchStream, batch_cost, collate, lengths_of, plan_batches
 from .checkpoints import check_room, fault, last_checkpoint, seal, sweep, unseal
 from .core import digest, read_jsonl, write_atomic, write_jsonl
 from .devices import check_memory, in_bf16, matrix_rate, memory_at_hand, memory_needed, probe, utilisation
+from .generation import Student, chat_template, quiet_transformers
 from .muon import muon
 from .tokens import encode, keep_lossless, tokenizer_of
 
@@ -29,7 +30,7 @@ STUDENTS = {
     'scratch-llama': dict(model_type='llama', hidden_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
                           intermediate_size=384, max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.08),
     'scratch-lfm2': dict(model_type='lfm2', hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
-                         layer_types=['conv', 'full_attention', 'conv', 'full_attention'], intermediate_size=384, block_auto_adjust_ff_dim=False,
+                         layer_types=['conv', 'full_attention', 'conv', 'full_attention'], conv_L_cache=6, intermediate_size=384, block_auto_adjust_ff_dim=False,
                          max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.08),
     'scratch-t5': dict(model_type='t5', d_model=64, d_ff=256, d_kv=16, num_layers=2, num_decoder_layers=2, num_heads=4,
                        dropout_rate=0.0, tie_word_embeddings=True),
@@ -100,7 +101,7 @@ def _showing(head, taught):
     try: yield
     finally: head.taught = None
 
-# %% ../nbs/08_finetuning.ipynb #d865d9c8
+# %% ../nbs/08_finetuning.ipynb #5dddbc13
 def _forward(net, head, batch): # summed loss of a batch from `taught_only`
     with _showing(head, batch['taught']): logits = net(**{k: v for k, v in batch.items() if k not in ('labels', 'taught')}).logits
     return summed_loss(logits, batch['labels'])
@@ -146,7 +147,7 @@ def _trainer_class():
         def _save_checkpoint(self, model, trial): _save(self, lambda: super(StudentTrainer, self)._save_checkpoint(model, trial))
     return StudentTrainer
 
-# %% ../nbs/08_finetuning.ipynb #86a4eea7
+# %% ../nbs/08_finetuning.ipynb #99b30d2d
 def _dev_metrics(trainer, prefix): # loss per token over all processes, and whatever `accuracy` finds in the answers
     import torch
     trainer.model.eval()
@@ -166,7 +167,7 @@ def _dev_metrics(trainer, prefix): # loss per token over all processes, and what
         metrics |= {f'{prefix}_accuracy': sum(found.values()) / max(1, len(found))} | {f'{prefix}_accuracy_{k}': v for k, v in found.items()}
     return metrics
 
-# %% ../nbs/08_finetuning.ipynb #8bd40243
+# %% ../nbs/08_finetuning.ipynb #d36d2540
 def _save(trainer, write): # a checkpoint that is whole and good, or an error that says what to do
     import torch
     step, where = trainer.state.global_step, Path(trainer.args.output_dir)
@@ -215,7 +216,7 @@ class _Meter:
         tokens, seconds, self.logged = self.real - self.logged[0], self.seconds - self.logged[1], (self.real, self.seconds)
         return dict(tokens=self.real, computed=self.computed, seconds=round(self.seconds, 2)) | (self.speeds(tokens, seconds) if tokens else {})
 
-# %% ../nbs/08_finetuning.ipynb #b16ac107
+# %% ../nbs/08_finetuning.ipynb #6dd11cce
 def _write_steps(meter): # append the rows of the steps since the last time
     if meter.main:
         with open(meter.folder/'steps.jsonl', 'a') as f: f.writelines(json.dumps(r) + '\n' for r in meter.rows)
@@ -225,7 +226,7 @@ def _speeds(flops, rate, device, world, tokens, seconds) -> dict: # of all proce
     speed = tokens / max(1e-9, seconds)
     return dict(tokens_per_second=round(speed, 1), utilisation=round(utilisation(flops, speed / world, rate), 4), memory=_peak_memory(device))
 
-# %% ../nbs/08_finetuning.ipynb #36d030da
+# %% ../nbs/08_finetuning.ipynb #8927c795
 def _peak_memory(device) -> int: # bytes, so far
     import resource, sys, torch
     if device.type == 'cuda': return torch.cuda.max_memory_allocated(device)
@@ -277,7 +278,7 @@ def _callback_class():
             if self.bar: self.bar.close()
     return Watch
 
-# %% ../nbs/08_finetuning.ipynb #8d2ca143
+# %% ../nbs/08_finetuning.ipynb #218eef14
 def _time_to_save(args, step, due) -> bool: # the same on every process
     import torch
     if args.world_size == 1: return time.time() > due
@@ -324,21 +325,21 @@ def _claim(folder: Path, recipe: dict, main: bool) -> dict | None: # the finishe
         return record if path == finished else None
     if main: write_atomic(begun, json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False))
 
-# %% ../nbs/08_finetuning.ipynb #64db0744
+# %% ../nbs/08_finetuning.ipynb #152e1ee1
 def _arguments(folder, recipe, has_dev, report_to=()):
     import torch
     from transformers import Seq2SeqTrainingArguments
     every, cuda = recipe['eval_every'], torch.cuda.is_available()
     return Seq2SeqTrainingArguments(
         str(folder/'checkpoints'), max_steps=1, learning_rate=recipe['learning_rate'], warmup_steps=recipe['warmup'],
-        lr_scheduler_type=recipe['schedule'], weight_decay=recipe['weight_decay'], adam_beta2=0.98, max_grad_norm=1.0, optim='adamw_torch_fused',
+        lr_scheduler_type='linear', weight_decay=recipe['weight_decay'], adam_beta2=0.98, max_grad_norm=1.0, optim='adamw_torch_fused',
         gradient_accumulation_steps=recipe['accumulation'], seed=recipe['seed'], logging_steps=max(1, every // 10), disable_tqdm=True, report_to=list(report_to) or 'none',
         eval_strategy='steps' if has_dev else 'no', eval_steps=every, save_strategy='steps', save_steps=every, save_total_limit=2,
         load_best_model_at_end=has_dev, metric_for_best_model='eval_loss' if has_dev else None, greater_is_better=False if has_dev else None,
         use_cpu=not torch.accelerator.is_available(), bf16=in_bf16(recipe['precision']), tf32=True if cuda else None, remove_unused_columns=False,
         fsdp=recipe['fsdp'] or None, dataloader_num_workers=int(cuda), ddp_find_unused_parameters=False, logging_nan_inf_filter=False)
 
-# %% ../nbs/08_finetuning.ipynb #6f5b4998
+# %% ../nbs/08_finetuning.ipynb #e8eeb570
 @dataclass(frozen=True)
 class Watching:
     "How a training run is watched and kept; nothing of it changes a weight."
@@ -356,12 +357,12 @@ def train_student(
     tokenizer=None, # a tokenizer or its name; by default the model's own, or a new one from the examples
     sizes: dict | None = None, # for a row of `STUDENTS`: what to change in its configuration
     vocab_size: int = 1024, # of a new tokenizer
+    phrases: int = 0, # frequent phrases that are one token each, in a new tokenizer
     epochs: float = 3, # passes over the training examples, if `max_steps` is 0
     max_steps: int = 0, # optimiser steps; 0 for as many as `epochs` needs
     learning_rate: float = 2e-3, # at its peak
     optimizer: str = 'adamw', # `adamw` or `muon`
     warmup: float = 100, # steps of rising learning rate, or a share of all below 1
-    schedule: str = 'linear', # how it falls: a scheduler name of `transformers`
     tokens_per_batch: int = 1500, # tokens one process computes at once, padding included
     accumulation: int = 1, # batches per step and process
     seed: int = 0, # of weights, order and dropout
@@ -389,7 +390,7 @@ def _recipe(given: dict) -> dict: # from the arguments of `train_student`
 # %% ../nbs/08_finetuning.ipynb #0b68fc85
 def _tokenizer_for(examples, tokenizer, recipe):
     from transformers import AutoTokenizer
-    if tokenizer is None and recipe['model'] in STUDENTS: tokenizer = tokenizer_of(examples, recipe['vocab_size'])
+    if tokenizer is None and recipe['model'] in STUDENTS: tokenizer = tokenizer_of(examples, recipe['vocab_size'], recipe['phrases'])
     elif tokenizer is None or isinstance(tokenizer, str): tokenizer = AutoTokenizer.from_pretrained(**_pinned(tokenizer or recipe['model']))
     if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token
     return keep_lossless(tokenizer, [r['target'] for split in sorted(examples) for r in examples[split]])[0]
@@ -420,7 +421,7 @@ def _encoded(examples, tokenizer, recipe, folder, processes): # split -> pairs, 
         if not encoded[split]: raise ValueError(f'every example of {split} is longer than max_tokens={recipe["max_tokens"]}; raise it')
     return encoded, dropped
 
-# %% ../nbs/08_finetuning.ipynb #13017066
+# %% ../nbs/08_finetuning.ipynb #1cce4938
 def _low_rank(net, rank): # the same model with low-rank additions, which alone are trained
     try: from peft import LoraConfig, get_peft_model
     except ImportError: raise ImportError("lora_rank needs peft: pip install 'mtd[lora]', or set lora_rank to 0") from None
@@ -436,7 +437,7 @@ def _student_to_train(recipe, tokenizer):
     if recipe['gradient_checkpointing']: net.gradient_checkpointing_enable(dict(use_reentrant=False))
     return _low_rank(net, recipe['lora_rank']) if recipe['lora_rank'] else net
 
-# %% ../nbs/08_finetuning.ipynb #906130b2
+# %% ../nbs/08_finetuning.ipynb #85247082
 def _fit(net, head, pairs, collator, double, recipe, args) -> float: # operations a token; `ValueError` where a step does not fit
     lengths, device, bf16 = lengths_of(pairs, double), args.device, in_bf16(recipe['precision'])
     shards = args.world_size if recipe['fsdp'] else 1
@@ -498,18 +499,6 @@ def _train(examples, folder, tokenizer, recipe, watch) -> TrainResult:
     processes.wait_for_everyone()
     return _result(folder, json.loads((folder/'student.json').read_text()))
 
-# %% ../nbs/08_finetuning.ipynb #10ac9dab
-@contextmanager
-def quiet_transformers():
-    "Without the bars and notes that `transformers` shows while it saves, loads and writes."
-    from transformers.utils import logging
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar(); logging.set_verbosity_error()
-    try: yield
-    finally:
-        if bars: logging.enable_progress_bar()
-        logging.set_verbosity(level)
-
 # %% ../nbs/08_finetuning.ipynb #6ba3636a
 def _run(trainer, resumed, recipe):
     import torch
@@ -531,6 +520,7 @@ def _finish(trainer, tokenizer, folder, recipe, dropped, keep_checkpoints):
     history = json.loads((last_checkpoint(checkpoints, trainer.args.world_size)/'trainer_state.json').read_text())
     best = _best(history['log_history'])[0] or history['global_step']
     _keep_weights(trainer.model, checkpoints/f'checkpoint-{best}', folder, recipe)
+    tokenizer.chat_template = chat_template(tokenizer) # a server shall give it its plain input
     tokenizer.save_pretrained(folder)
     rows = _log_rows(history['log_history'])
     write_jsonl(folder/'log.jsonl', rows)
@@ -546,7 +536,7 @@ def _finish(trainer, tokenizer, folder, recipe, dropped, keep_checkpoints):
     shutil.rmtree(folder/'encoded', ignore_errors=True)
     if not keep_checkpoints: shutil.rmtree(checkpoints)
 
-# %% ../nbs/08_finetuning.ipynb #af842895
+# %% ../nbs/08_finetuning.ipynb #d6c5044a
 def _keep_weights(net, checkpoint, folder, recipe): # the best weights, as a model that any program loads
     wrong = fault(checkpoint)
     if wrong and not wrong.startswith('foreign'): raise ValueError(f'{checkpoint}, which holds the best weights, is {wrong}; bring back a copy, or delete {folder} to begin anew')
@@ -561,37 +551,6 @@ def _keep_weights(net, checkpoint, folder, recipe): # the best weights, as a mod
 def _result(folder, record) -> TrainResult:
     names = ('steps', 'best_step', 'tokens', 'padding', 'seconds', 'train_loss', 'dev_loss', 'dev_accuracy', 'parameters', 'dropped')
     return TrainResult(folder, **{k: record[k] for k in names}, log=read_jsonl(folder/'log.jsonl'))
-
-# %% ../nbs/08_finetuning.ipynb #da972e0c
-@dataclass(frozen=True)
-class Student:
-    "A trained model with its tokenizer, ready to answer."
-    path: Path # its folder
-    model: object = field(repr=False) # a `transformers` model
-    tokenizer: object = field(repr=False) # its tokenizer
-    record: dict = field(repr=False) # `student.json`: recipe, losses, versions; {} for a model that was not trained here
-
-    @property
-    def encoder_decoder(self) -> bool: # does it read the input apart from what it writes?
-        return bool(self.model.config.is_encoder_decoder)
-
-def load_student(
-    path, # a folder that `train_student` wrote, or any `transformers` model folder
-    device: str = 'auto', # `auto` for a GPU if there is one, else `cpu`, `cuda:1`, ...
-) -> Student:
-    "Load a student for answering; `FileNotFoundError` where the folder holds none."
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-    path = Path(path)
-    if not (path/'config.json').exists():
-        raise FileNotFoundError(f'{path} holds no student (no config.json)' + (
-            '; its training was not finished: call train_student on it again' if (path/'recipe.json').exists() else '; train one with train_student'))
-    config = AutoConfig.from_pretrained(path)
-    family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    record = json.loads((path/'student.json').read_text()) if (path/'student.json').exists() else {}
-    with quiet_transformers(): model, tokenizer = family.from_pretrained(path, attn_implementation='sdpa'), AutoTokenizer.from_pretrained(path)
-    return Student(path, model.to(device).eval(), tokenizer, record)
 
 # %% ../nbs/08_finetuning.ipynb #4fb2c4ff
 def write_model_card(
@@ -617,7 +576,7 @@ def write_model_card(
                  'versions': ', '.join(f'{k} {v}' for k, v in record['versions'].items())}
     lines.append('## Training\n\n| | |\n|---|---|\n' + ''.join(f'| {k} | {v} |\n' for k, v in facts.items()))
     lines.append('The whole recipe:\n\n```json\n' + json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False) + '\n```\n')
-    lines.append('## Use\n\n```python\nfrom mtd.finetuning import load_student\nfrom mtd.evaluation import generate\n'
+    lines.append('## Use\n\n```python\nfrom mtd.generation import generate, load_student\n'
                  'student = load_student(\'path/to/this/folder\')\ngenerate(student, [\'Question: …\\n…\\n\'])\n```\n')
     return write_atomic(folder/'README.md', '\n'.join(lines))
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['orthogonalize', 'muon']
 
-# %% ../nbs/muon.ipynb #8808d192
+# %% ../nbs/muon.ipynb #55090752
 from functools import lru_cache
 
-# %% ../nbs/muon.ipynb #3050c85b
+# %% ../nbs/muon.ipynb #50b6e5d3
 def orthogonalize(
     matrices, # a tensor [..., rows, columns]
     steps: int = 5, # of the iteration
@@ -23,7 +23,7 @@ def orthogonalize(
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     return x
 
-# %% ../nbs/muon.ipynb #c4bb9e67
+# %% ../nbs/muon.ipynb #fab9e2e7
 def _muon_step(group, params, grads, states):
     import torch
     means = [s['mean'] for s in states]
@@ -44,7 +44,7 @@ def _adamw_step(group, params, grads, states):
     torch._foreach_add_(below, 1e-8)
     torch._foreach_addcdiv_(params, means, below, -group['lr'] / (1 - b1 ** t))
 
-# %% ../nbs/muon.ipynb #8d0ea621
+# %% ../nbs/muon.ipynb #1fea5c93
 @lru_cache(1)
 def _muon_class():
     import torch
@@ -63,7 +63,7 @@ def _muon_class():
                 (_muon_step if group['muon'] else _adamw_step)(group, params, [p.grad for p in params], [self.state[p] for p in params])
     return Muon
 
-# %% ../nbs/muon.ipynb #d7a8f971
+# %% ../nbs/muon.ipynb #db0d224d
 def muon(
     net, # a `transformers` model
     learning_rate: float, # at its peak
@@ -75,7 +75,7 @@ def muon(
     tables = [m for m in net.modules() if isinstance(m, torch.nn.Embedding)] + [net.get_output_embeddings()]
     tables = {id(p) for m in tables if m is not None for p in m.parameters()}
     trained = [p for p in net.parameters() if p.requires_grad]
-    matrices = [p for p in trained if p.ndim == 2 and id(p) not in tables]
-    others = [p for p in trained if not (p.ndim == 2 and id(p) not in tables)]
-    return _muon_class()([dict(params=matrices, muon=True), dict(params=others, muon=False)],
+    table = [p for p in trained if id(p) in tables]
+    matrices, vectors = ([p for p in trained if id(p) not in tables and (p.ndim == 2) == flat] for flat in (True, False))
+    return _muon_class()([dict(params=matrices, muon=True), dict(params=vectors, muon=False), dict(params=table, muon=False, lr=learning_rate / 2)],
                          dict(lr=learning_rate, betas=(0.9, beta2), weight_decay=weight_decay))

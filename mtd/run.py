@@ -312,10 +312,12 @@ def price(
 
 # %% ../nbs/run.ipynb #6fd66476
 def _asking(run): # what the settings say about how to ask
-    from mtd.pacing import Pace
     s = run.settings
-    pace = Pace(s.concurrency, s.requests_per_minute, s.tokens_per_minute, s.timeout, s.attempts, patience=s.teacher_patience)
-    return dict(pace=pace, budget=s.budget, replay=s.replay)
+    return dict(pace=_pace(s), budget=s.budget, replay=s.replay)
+
+def _pace(s):
+    from mtd.pacing import Pace
+    return Pace(s.concurrency, s.requests_per_minute, s.tokens_per_minute, s.timeout, s.attempts, patience=s.teacher_patience)
 
 def _from_lab_teacher(run, problems):
     from mtd.teacher import ask_lab
@@ -435,43 +437,59 @@ def make_baseline(run, folder):
     _train(run, DatasetDict(train=Dataset.from_list(answers_only(train)), dev=Dataset.from_list(answers_only(dev))), folder)
 
 # %% ../nbs/run.ipynb #76a67571
-def _predict(student, problems, inputs, outcomes_of, run, path):
-    "Answers to `inputs`, executed, as rows."
+def _answers(run, stage, inputs, folder):
+    "The answers of a stage's student as they are finished: from this process, or from the server that the settings name."
+    from mtd.generation import generate_each, load_student
+    s, student = run.settings, run.artifact(stage)
+    if not s.student_endpoint: return generate_each(load_student(student, precision=s.eval_precision), inputs, max_new_tokens=s.max_new_tokens,
+                                                    tokens_per_batch=s.eval_tokens, path=folder/'journal.jsonl')
+    from mtd.served import generate_at
+    from mtd.store import Store
+    with Store(folder/'served.sqlite') as store:
+        return generate_at(s.student_endpoint, str(student), inputs, store, s.max_new_tokens, key=os.environ.get('STUDENT_API_KEY') or 'none', pace=_pace(s))
+
+# %% ../nbs/run.ipynb #bfda31db
+def _predict(run, stage, asked, folder):
+    "Answer and execute what is asked, a list of (file, problem, input, function that executes), and write `<file>.jsonl` each."
+    from concurrent.futures import ThreadPoolExecutor
     from mtd.core import same_answer
-    from mtd.evaluation import generate
-    s = run.settings
-    texts = generate(student, inputs, max_new_tokens=s.max_new_tokens, batch_size=s.eval_batch, path=path)
-    return [dict(id=p.id, gold=str(p.answer), text=text, status=o.status, answer=str(o.answer) if o.ok else None, shown=o.text, detail=o.detail,
-                 right=same_answer(o, p.answer, s.equality)) for p, text, o in zip(problems, texts, outcomes_of(texts))]
+    rows, waiting, done = [None] * len(asked), {}, []
+    def executed(work, answers):
+        for a, o in zip(answers, work([a.text for a in answers])):
+            p = asked[a.place][1]
+            rows[a.place] = dict(id=p.id, gold=str(p.answer), text=a.text, cut=a.cut, status=o.status, answer=str(o.answer) if o.ok else None, shown=o.text,
+                                 detail=o.detail, right=same_answer(o, p.answer, run.settings.equality))
+    with ThreadPoolExecutor(1) as beside:
+        for a in _answers(run, stage, [given for _, _, given, _ in asked], folder):
+            handful = waiting.setdefault(asked[a.place][3], [])
+            handful.append(a)
+            if len(handful) == 64: done.append(beside.submit(executed, asked[a.place][3], waiting.pop(asked[a.place][3])))
+        for one in done + [beside.submit(executed, *rest) for rest in waiting.items()]: one.result()
+    files = {}
+    for (file, *_), row in zip(asked, rows): files.setdefault(file, []).append(row)
+    for file, made in files.items(): write_jsonl(folder/f'{file}.jsonl', made)
+    for left in (folder/'journal.jsonl', *folder.glob('served.sqlite*')): left.unlink(missing_ok=True)
 
-@_stage('problems student', 'thoughts max_new_tokens test_sets equality', 'evaluation', _TRAINERS + ' sympy numpy')
+# %% ../nbs/run.ipynb #0a506224
+_SCORING = 'max_new_tokens eval_precision student_endpoint test_sets equality'
+
+@_stage('problems student', 'thoughts ' + _SCORING, 'generation prompting', _TRAINERS + ' sympy numpy')
 def make_predictions(run, folder):
-    "<set>.<thought>.jsonl: id, gold, text, status, answer, shown (as written), detail, right."
-    from mtd.finetuning import load_student
+    "<set>.<thought>.jsonl: id, gold, text, cut (at the limit?), status, answer, shown (as written), detail, right."
+    from functools import partial
     from mtd.prompting import execute, student_input
-    student = load_student(run.artifact('student'))
-    for name in ('dev', *run.settings.test_sets):
-        problems = read_problems(run, name)
-        for thought in run.settings.thoughts:
-            file = folder/f'{file_name(name)}.{thought}.jsonl'
-            rows = _predict(student, problems, [student_input(thought, p.question) for p in problems], lambda texts: execute(thought, texts),
-                            run, folder/'journal.jsonl')
-            write_jsonl(file, rows)
-    (folder/'journal.jsonl').unlink(missing_ok=True)
+    work = {t: partial(execute, t) for t in run.settings.thoughts}
+    _predict(run, 'student', [(f'{file_name(name)}.{t}', p, student_input(t, p.question), work[t]) for name in ('dev', *run.settings.test_sets)
+                              for t in run.settings.thoughts for p in read_problems(run, name)], folder)
 
-# %% ../nbs/run.ipynb #3e7fc85f
-@_stage('problems baseline', 'max_new_tokens test_sets equality', 'evaluation mixing', _TRAINERS)
+@_stage('problems baseline', _SCORING, 'generation mixing', _TRAINERS)
 def make_baseline_predictions(run, folder):
     "<set>.answer.jsonl of the baseline, as `predictions`."
     from mtd.chains import read_answers
-    from mtd.finetuning import load_student
     from mtd.mixing import answers_only
-    student = load_student(run.artifact('baseline'))
-    for name in run.settings.test_sets:
-        problems = read_problems(run, name)
-        write_jsonl(folder/f'{file_name(name)}.answer.jsonl',
-                    _predict(student, problems, [e['input'] for e in answers_only(problems)], read_answers, run, folder/'journal.jsonl'))
-    (folder/'journal.jsonl').unlink(missing_ok=True)
+    sets = {name: read_problems(run, name) for name in run.settings.test_sets}
+    _predict(run, 'baseline', [(f'{file_name(name)}.answer', p, e['input'], read_answers) for name, problems in sets.items()
+                               for p, e in zip(problems, answers_only(problems))], folder)
 
 # %% ../nbs/run.ipynb #08fe3835
 def read_outcomes(
@@ -612,7 +630,7 @@ def _execute(run, path, overrides):
         failed = out.with_name(f'failed-{path.name}')
         os.replace(part, failed)
         raise ValueError(f'{path.stem}, cell {e.exec_count}: {e.ename}: {e.evalue}; the whole traceback is in {failed}') from None
-    except DeadKernelError: raise ValueError(f'{path.stem}: its kernel was ended, most likely for want of memory; lower tokens_per_batch or eval_batch, and run again') from None
+    except DeadKernelError: raise ValueError(f'{path.stem}: its kernel was ended, most likely for want of memory; lower tokens_per_batch or eval_tokens, and run again') from None
     os.replace(part, out)
     write_atomic(mark, json.dumps(dict(digest=want, seconds=round(time.monotonic() - start, 1))))
     print(f'{path.stem}: {time.monotonic() - start:.0f} s', file=sys.stderr)

@@ -98,7 +98,9 @@ class StudentSettings:
     patience: int = _key(0)
     answers_only: bool = _key()
     max_new_tokens: int = _key(1)
-    eval_batch: int = _key(1, local=True)
+    eval_tokens: int = _key(1, local=True)
+    eval_precision: str = _key(choices=('auto', 'fp32', 'bf16'))
+    student_endpoint: str = _key()
     cell_timeout: int = _key(1, local=True)
 
 # %% ../nbs/settings.ipynb #aef83d78
@@ -222,7 +224,8 @@ def _check_together(v: dict):
     if not v['learning_rate'] > 0: raise ValueError('learning_rate = 0 would train nothing')
     if v['batch'] and 'endpoint' not in v['sources']: raise ValueError('batch = true asks an endpoint by its Batch API, and sources does not name endpoint')
     _check_student(v)
-    _check_endpoint(v['endpoint'])
+    _check_endpoint('endpoint', v['endpoint'])
+    if v['student_endpoint']: _check_endpoint('student_endpoint', v['student_endpoint'])
 
 # %% ../nbs/settings.ipynb #0906863c
 def _check_student(v: dict):
@@ -248,11 +251,11 @@ def fields_of(
         except ValueError: raise ValueError(f'{setting} = {item!r}: write name:value, e.g. {example}') from None
     return found
 
-def _check_endpoint(url: str):
+def _check_endpoint(name: str, url: str):
     "`ValueError` for an endpoint that is no plain base URL: a key in it would end up in logs and reports."
     parts = urlsplit(url)
-    if parts.scheme not in ('http', 'https') or not parts.hostname: raise ValueError('endpoint is no base URL; it looks like https://api.openai.com/v1')
-    if parts.username or parts.password or parts.query: raise ValueError('endpoint holds a name, a password or a query; keys belong in the environment, as OPENAI_API_KEY')
+    if parts.scheme not in ('http', 'https') or not parts.hostname: raise ValueError(f'{name} is no base URL; it looks like https://api.openai.com/v1')
+    if parts.username or parts.password or parts.query: raise ValueError(f'{name} holds a name, a password or a query; keys belong in the environment, as OPENAI_API_KEY')
 
 # %% ../nbs/settings.ipynb #deff2670
 def from_notebook(

@@ -132,6 +132,7 @@ class TeacherError(RuntimeError):
         super().__init__(message)
         self.failures = list(failures)
 
+# %% ../nbs/03_teacher.ipynb #edf4bd31
 @dataclass
 class _Run:
     requests: dict # key -> request, what the store lacked at the start
@@ -151,6 +152,7 @@ class _Run:
     tries: Counter = field(default_factory=Counter) # key -> failed tries
     failures: dict = field(default_factory=dict) # key -> (reason, would asking again help?)
     unusable: int = 0 # answers in a row that hold no thought
+    most_unusable: int = 0 # so many of them end the run; 0 for never
     stopped: str = '' # why no more is asked, beside the pacer's reasons
     error: Exception | None = None # of the store
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -263,10 +265,7 @@ def _count(run, key, request, row, headers):
     if run.budget: run.budget.settle(request, json.loads(row['usage']))
     reply = read_reply(request.thought, row['text'], row['finish_reason'], row['refusal'])
     run.unusable = run.unusable + 1 if reply.reason else 0
-    if run.unusable >= _UNUSABLE: run.stopped = f'unusable: {reply.reason}'
-
-# %% ../nbs/03_teacher.ipynb #823b03d0
-_UNUSABLE = 50 # answers in a row without a thought in them: something is wrong with the question
+    if 0 < run.most_unusable <= run.unusable: run.stopped = f'unusable: {reply.reason}'
 
 # %% ../nbs/03_teacher.ipynb #f05da863
 def _reason(error, timeout, secret):
@@ -409,6 +408,7 @@ def complete(
     prices: dict | None = None, # for the budget; None: `mtd.prices.load_prices()`
     replay: bool = False, # ask nothing; what is missing is a `MissingCompletion`
     source: str = 'endpoint', # what `Completion.source` shall say
+    unusable: int = 50, # answers in a row without a thought that end the run, for then something is wrong with the question; 0 for never
     progress: bool = True, # a bar on stderr
     watch=None, # called with a key and `sent`, `failed`, `answered` or `kept`, from the run's thread
 ) -> Answers: # in the order of `requests`
@@ -422,7 +422,7 @@ def complete(
     waits = {k: (_waits(store, name), True) for k, name in _in_batches(store, endpoint).items() if k in missing}
     away = [missing.pop(k) for k in waits]
     if not missing: return collect(requests, keys, store, waits, source)
-    run = _Run(missing, store, base_url, api_key, endpoint, Pacer(pace), None, watch or (lambda key, event: None), None)
+    run = _Run(missing, store, base_url, api_key, endpoint, Pacer(pace), None, watch or (lambda key, event: None), None, most_unusable=unusable)
     if budget: run.budget = _bounded(budget, requests, keys, store, prices, list(missing.values()), away=away)
     return collect(requests, keys, store, waits | _buy(run, progress), source)
 

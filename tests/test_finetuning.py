@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from mtd import finetuning as ft
+from mtd.generation import chat_template, load_student
 
 SMALL = dict(model='scratch-llama', sizes=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2), vocab_size=300, warmup=4,
              learning_rate=5e-3, tokens_per_batch=600, max_steps=12, eval_every=4, progress=False)
@@ -165,7 +166,7 @@ def test_the_log_is_a_learning_curve(trained):
 
 def test_epochs_are_counted_in_steps(examples, tmp_path):
     result = ft.train_student(examples, tmp_path/'s', **(SMALL | dict(max_steps=0, epochs=2, eval_every=50)))
-    tokens = sum(len(e['input_ids']) for e in ft.encode(examples['train'], ft.load_student(result.folder).tokenizer, False)[0])
+    tokens = sum(len(e['input_ids']) for e in ft.encode(examples['train'], load_student(result.folder).tokenizer, False)[0])
     assert result.tokens == pytest.approx(2 * tokens, rel=0.1)
 
 def test_early_stopping_keeps_the_best_weights(examples, tmp_path):
@@ -181,18 +182,19 @@ def test_early_stopping_keeps_the_best_weights(examples, tmp_path):
 def test_without_a_dev_split_the_last_weights_are_kept(examples, tmp_path):
     from datasets import DatasetDict
     result = ft.train_student(DatasetDict(train=examples['train']), tmp_path/'s', **(SMALL | dict(max_steps=3)))
-    assert result.best_step == result.steps == 3 and result.dev_loss is None and ft.load_student(result.folder).model.num_parameters() == result.parameters
+    assert result.best_step == result.steps == 3 and result.dev_loss is None and load_student(result.folder).model.num_parameters() == result.parameters
 
 def test_an_encoder_decoder_trains_by_the_same_call(examples, tmp_path):
     result = ft.train_student(examples, tmp_path/'s', **(SMALL_T5 | dict(max_steps=24)))
-    assert result.log[-1]['dev_loss'] < result.log[0]['dev_loss'] and ft.load_student(result.folder).encoder_decoder
+    assert result.log[-1]['dev_loss'] < result.log[0]['dev_loss'] and load_student(result.folder).encoder_decoder
 
 def test_a_student_moves_answers_and_is_trained_further(examples, trained, tmp_path):
     import torch
     moved = shutil.copytree(trained.folder, tmp_path/'moved')
-    student = ft.load_student(moved)
+    student = load_student(moved)
+    assert student.tokenizer.chat_template == chat_template(student.tokenizer), 'a server would not give it its plain input'
     batch = student.tokenizer([examples['dev'][0]['input']], return_tensors='pt')
-    with torch.inference_mode(): a, b = (s.model.generate(**batch, max_new_tokens=8) for s in (student, ft.load_student(trained.folder)))
+    with torch.inference_mode(): a, b = (s.model.generate(**batch, max_new_tokens=8) for s in (student, load_student(trained.folder)))
     assert torch.equal(a, b)
     further = ft.train_student(examples, tmp_path/'further', **(SMALL | dict(model=str(moved), sizes=None)))
     assert further.log[0]['dev_loss'] < trained.log[0]['dev_loss']
@@ -242,7 +244,7 @@ def test_a_run_killed_after_its_last_step_is_only_finished(examples, trained, tm
     with monkeypatch.context() as m:
         m.setattr(ft, '_finish', die)
         with pytest.raises(KeyboardInterrupt): ft.train_student(examples, tmp_path/'s', **SMALL)
-    with pytest.raises(FileNotFoundError, match='not finished'): ft.load_student(tmp_path/'s')
+    with pytest.raises(FileNotFoundError, match='not finished'): load_student(tmp_path/'s')
     result = ft.train_student(examples, tmp_path/'s', **SMALL)
     assert result.steps == 12 and weights(result.folder) == weights(trained.folder)
 
@@ -289,6 +291,6 @@ finetuning._run = run_and_compare
     record = json.loads((tmp_path/'two'/'student.json').read_text())
     assert record['processes'] == 2
     import torch
-    one = ft.load_student(ft.train_student(examples, tmp_path/'one', **(settings | dict(accumulation=2))).folder, device='cpu').model.state_dict()
-    two = ft.load_student(tmp_path/'two', device='cpu').model.state_dict()
+    one = load_student(ft.train_student(examples, tmp_path/'one', **(settings | dict(accumulation=2))).folder, device='cpu').model.state_dict()
+    two = load_student(tmp_path/'two', device='cpu').model.state_dict()
     assert all(torch.allclose(one[k], two[k], atol=2e-3) for k in one), 'two processes do not do what one with twice the batches does'
