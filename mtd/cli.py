@@ -67,6 +67,12 @@ def _push(args):
             with open(copy/'README.md', 'a', encoding='utf-8') as card: card.write(f'\n## Results\n\n{accuracy_table(accuracy_rows(json.loads(scores.read_text())))}\n')
         print(push_to_hub(copy, args.repository))
 
+# %% ../nbs/cli.ipynb #9e495693
+def _export(args):
+    from mtd.run import Run, export_harness
+    from mtd.settings import load, parse_overrides
+    print(export_harness(Run(load(args.profile, parse_overrides(args.set))), args.folder))
+
 # %% ../nbs/cli.ipynb #55595ffe
 def _existing(path):
     from mtd.store import Store
@@ -156,6 +162,9 @@ def parser() -> argparse.ArgumentParser:
     push.add_argument('--student', default='runs/lab', help='a run\'s folder or a student\'s folder')
     push.add_argument('--thoughts', action='store_true', help='send the run\'s dataset of thoughts, and not its student')
     push.add_argument('repository', help='owner/name on the hub')
+    export = add('export', _export, 'write the answers and scores of a run in lm-evaluation-harness\' result format')
+    settable(export, 'lab')
+    export.add_argument('folder', help='where the files go')
     _add_store(commands)
     return main
 
