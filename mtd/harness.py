@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['RULERS', 'FORMAT', 'FILTERS', 'INVALID', 'Ruler', 'closing', 'extract', 'read_by', 'paired_test', 'under_rulers',
-           'ruler_table', 'by_operations', 'operations_figure', 'Task', 'samples', 'write_harness']
+           'chance', 'ruler_table', 'by_operations', 'operations_figure', 'Task', 'samples', 'write_harness']
 
-# %% ../nbs/harness.ipynb #9a05016c
+# %% ../nbs/harness.ipynb #0309d065
 import hashlib, json, math, re, time
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from .chains import READING_RULES
-from .core import Outcome, number_text, parse_number, same_answer, write_atomic
+from .chains import HARNESS_PATTERNS, READING_RULES
+from .core import Outcome, number_text, same_answer, write_atomic
 from .evaluation import Score, Scores, right_ones, score
 from .problems import operations
 from .prompting import find_thought, student_input
@@ -34,7 +34,7 @@ RULERS = {
     'strict-match ####': Ruler('harness ####', 'harness', 'gsm8k: the first "#### N"; the same text'),
 }
 
-# %% ../nbs/harness.ipynb #353d7032
+# %% ../nbs/harness.ipynb #a3eda668
 def closing(
     outcome: Outcome, # of executing a program or a system
 ) -> str: # empty where there is no answer
@@ -45,17 +45,20 @@ def closing(
 
 def _is_text(thought): return find_thought(thought).executor == 'mtd.chains.read_answers' # its answer stands in what was written
 
+def _taken(rule, thought, text, outcome): # (value or None, as written), or None where nothing fits
+    return READING_RULES[rule](text if _is_text(thought) else closing(outcome))
+
 def extract(
-    rule: str, # a key of `READING_RULES` that begins with `harness`
+    rule: str, # a key of `HARNESS_PATTERNS`
     thought: str, # in which the answer was written
     text: str, # as it was written
     outcome: Outcome, # of executing it
 ) -> str | None: # as the harness' filter gives it; None where nothing fits the pattern
     "The piece of an answer that one of the harness' patterns takes."
-    found = READING_RULES[rule](text if _is_text(thought) else closing(outcome))
+    found = _taken(rule, thought, text, outcome)
     return found and found[1]
 
-# %% ../nbs/harness.ipynb #4435ba1a
+# %% ../nbs/harness.ipynb #ab654785
 def read_by(
     ruler: Ruler, # one of `RULERS`
     thought: str, # in which the answers were written
@@ -64,8 +67,8 @@ def read_by(
 ) -> list: # of `Outcome`
     "The answers as a ruler reads them."
     if not ruler.rule: return list(outcomes)
-    shown = [extract(ruler.rule, thought, t, o) for t, o in zip(texts, outcomes)]
-    return [Outcome('no_answer') if s is None else Outcome('read', parse_number(s.replace(',', '').replace('$', '').rstrip('.')), ruler.rule, s) for s in shown]
+    found = [_taken(ruler.rule, thought, t, o) for t, o in zip(texts, outcomes)]
+    return [Outcome('read', f[0], ruler.rule, f[1]) if f else Outcome('no_answer') for f in found]
 
 # %% ../nbs/harness.ipynb #17cab1f7
 def paired_test(
@@ -101,14 +104,18 @@ def under_rulers(
         found[name] = one | dict(shift=(sum(right) - sum(own)) / max(1, len(own)), gained=test['second_only'], lost=test['first_only'], p=test['p'])
     return found
 
-# %% ../nbs/harness.ipynb #13c82b3d
+# %% ../nbs/harness.ipynb #b5dd41f4
+def chance(p: float) -> str: # as a table shows it
+    "A probability with two digits; one too small for a number is below 1e-99."
+    return '< 1e-99' if p < 1e-99 else f'{p:.2g}'
+
 def ruler_table(
     measured: dict, # what `under_rulers` gave, by any name
 ) -> str: # Markdown
     "Scores under the rulers, one row each."
     head = '| answers | ruler | n | accuracy | 95% interval | unparsable | shift | gained / lost | p |\n|---|---|---:|---:|---:|---:|---:|---:|---:|'
     line = lambda name, by, v: (f"| {name} | {by} | {v['n']:,} | {v['accuracy']:.1%} | {v['interval'][0]:.1%} to {v['interval'][1]:.1%} | {v['unparsable'] / v['n']:.1%} | "
-                                + (f"{100 * v['shift']:+.1f} | {v['gained']} / {v['lost']} | {v['p']:.2g} |" if by != 'ours' else '| | |'))
+                                + (f"{100 * v['shift']:+.1f} | {v['gained']} / {v['lost']} | {chance(v['p'])} |" if by != 'ours' else '| | |'))
     return '\n'.join([head, *(line(name, by, v) for name, rows in measured.items() for by, v in rows.items() if v['n'])])
 
 # %% ../nbs/harness.ipynb #5f7163aa
@@ -187,15 +194,16 @@ def samples(
                        doc_hash=_hash(json.dumps(doc, indent=2, ensure_ascii=False)), prompt_hash=_hash(prompt), target_hash=_hash(target),
                        exact_match=float(same_answer(outcome, problem.answer, ruler.equality or equality)))
 
-# %% ../nbs/harness.ipynb #d004a937
-_PATTERNS = {'strict-match': dict(function='regex', regex_pattern=r'The answer is (\-?[0-9\.\,]+).'),
-             'flexible-extract': dict(function='regex', group_select=-1, regex_pattern='(-?[$0-9.,]{2,})|(-?[0-9]+)')}
+# %% ../nbs/harness.ipynb #52462d8b
+def _regex(rule): # the harness' filter of that pattern
+    pattern, which = HARNESS_PATTERNS[rule]
+    return dict(function='regex', group_select=which, regex_pattern=pattern)
 
 def _config(task, how, equality):
     "What the harness would call the task's YAML."
     run = [] if _is_text(task.thought) else [dict(function=find_thought(task.thought).executor)]
     own = [dict(function=find_thought(task.thought).executor, equality=str(equality))]
-    filters = [dict(name=name, filter=[*run, _PATTERNS[name], dict(function='take_first')] if name in _PATTERNS else own) for name in FILTERS]
+    filters = [dict(name=name, filter=[*run, _regex(r.rule), dict(function='take_first')] if r.rule else own) for name, r in FILTERS.items()]
     ignore = [',', '\\$', '(?s).*#### ', '\\.$']
     return dict(task=task.name, dataset_path=task.test_set, output_type='generate_until', doc_to_text=student_input(task.thought, '{{question}}'),
                 doc_to_target='{{answer}}', repeats=1, num_fewshot=0, generation_kwargs=how, filter_list=filters,

@@ -9,7 +9,7 @@ __all__ = ['accuracy_rows', 'accuracy_table', 'accuracy_figure', 'learning_figur
 import base64, io
 from html import escape
 
-from .harness import operations_figure, ruler_table
+from .harness import chance, operations_figure, ruler_table
 
 # %% ../nbs/12_results.ipynb #8fec6643
 def accuracy_rows(
@@ -27,7 +27,7 @@ def accuracy_rows(
                  for by, v in parts]
     return rows
 
-# %% ../nbs/12_results.ipynb #e56a10ac
+# %% ../nbs/12_results.ipynb #1042aae7
 def _cells(rows):
     "The head and the body of the table of accuracies."
     left_out = any(r['rows'] != r['n'] for r in rows)
@@ -119,7 +119,7 @@ def _results_html(d):
 
 def _rulers_html(scores):
     body = [[name, t, by, v['n'], _percent(v['accuracy']), f"{_percent(v['interval'][0])} to {_percent(v['interval'][1])}", _percent(v['unparsable'] / v['n']),
-             f"{100 * v['shift']:+.1f}", f"{v['gained']} / {v['lost']}", f"{v['p']:.2g}"]
+             f"{100 * v['shift']:+.1f}", f"{v['gained']} / {v['lost']}", chance(v['p'])]
             for name, s in scores['sets'].items() for t, rows in s['rulers'].items() for by, v in rows.items()]
     table = _table(['test set', 'thought', 'ruler', 'n', 'accuracy', '95% interval', 'unparsable', 'points from ours', 'gained / lost', 'p'], body)
     picture = _picture(operations_figure({name: s['operations'] for name, s in scores['sets'].items()}), 'accuracy by operations')
@@ -130,7 +130,7 @@ def _rulers_html(scores):
             f'<h2>How much is the ruler</h2><p>The same answers by the rules of lm-evaluation-harness and by the comparison of the papers, against ours; '
             f'programs and equation systems are read after they were executed. p: the exact paired test.</p>{table}')
 
-# %% ../nbs/12_results.ipynb #8eb159f3
+# %% ../nbs/12_results.ipynb #43d345ed
 def _kept_html(d):
     body = [[y['source'], y['thought'], y['asked'], y['kept'], _percent(y['kept'] / max(1, y['asked'])),
              ', '.join(f'{k} {n}' for k, n in y['reasons'].items())] for y in d['yields']]
