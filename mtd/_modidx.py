@@ -139,6 +139,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'mtd.cli._push': ('cli.html#_push', 'mtd/cli.py'),
                          'mtd.cli._run': ('cli.html#_run', 'mtd/cli.py'),
                          'mtd.cli._say': ('cli.html#_say', 'mtd/cli.py'),
+                         'mtd.cli._settable': ('cli.html#_settable', 'mtd/cli.py'),
                          'mtd.cli._settings': ('cli.html#_settings', 'mtd/cli.py'),
                          'mtd.cli._store_check': ('cli.html#_store_check', 'mtd/cli.py'),
                          'mtd.cli._store_compact': ('cli.html#_store_compact', 'mtd/cli.py'),
