@@ -67,6 +67,12 @@ def _push(args):
             with open(copy/'README.md', 'a', encoding='utf-8') as card: card.write(f'\n## Results\n\n{accuracy_table(accuracy_rows(json.loads(scores.read_text())))}\n')
         print(push_to_hub(copy, args.repository))
 
+# %% ../nbs/cli.ipynb #a0bedeca
+def _export(args):
+    from mtd.run import Run, export_harness
+    from mtd.settings import load, parse_overrides
+    print(export_harness(Run(load(args.profile, parse_overrides(args.set))), args.folder))
+
 # %% ../nbs/cli.ipynb #55595ffe
 def _existing(path):
     from mtd.store import Store
@@ -129,6 +135,11 @@ def _add_store(commands):
     add('check', _store_check, 'is the file sound, and every row what it says?').add_argument('--salvage', metavar='NEW', help='copy what is true to a new store')
     add('compact', _store_compact, 'give back the room that is not needed')
 
+# %% ../nbs/cli.ipynb #b0e92091
+def _settable(command, default):
+    command.add_argument('--profile', default=default, help='a section of settings.ini')
+    command.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='override one setting; may be repeated')
+
 # %% ../nbs/cli.ipynb #cdbaeb47
 def parser() -> argparse.ArgumentParser:
     "The command line of `mtd`."
@@ -140,14 +151,11 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=words, description=words)
         command.set_defaults(do=do)
         return command
-    def settable(command, default):
-        command.add_argument('--profile', default=default, help='a section of settings.ini')
-        command.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='override one setting; may be repeated')
     run = add('run', _run, 'execute the pipeline and write runs/<profile>/report.html')
-    settable(run, 'lab')
+    _settable(run, 'lab')
     run.add_argument('--dry-run', action='store_true', help='only say what would be asked of the teachers and what it would cost')
     run.add_argument('--notebooks', nargs='+', metavar='START', help='only the notebooks whose names start so, e.g. 04 05')
-    settable(add('settings', _settings, 'list the profiles, or show what one of them means'), None)
+    _settable(add('settings', _settings, 'list the profiles, or show what one of them means'), None)
     ask = add('ask', _ask, 'ask a student one question in every thought')
     ask.add_argument('--student', default='runs/lab', help='a run\'s folder or a student\'s folder')
     ask.add_argument('--max-new-tokens', type=int, default=256, help='longest answer, in tokens')
@@ -156,6 +164,9 @@ def parser() -> argparse.ArgumentParser:
     push.add_argument('--student', default='runs/lab', help='a run\'s folder or a student\'s folder')
     push.add_argument('--thoughts', action='store_true', help='send the run\'s dataset of thoughts, and not its student')
     push.add_argument('repository', help='owner/name on the hub')
+    export = add('export', _export, 'write the answers and scores of a run in lm-evaluation-harness\' result format')
+    _settable(export, 'lab')
+    export.add_argument('folder', help='where the files go')
     _add_store(commands)
     return main
 

@@ -9,30 +9,45 @@ __all__ = ['accuracy_rows', 'accuracy_table', 'accuracy_figure', 'learning_figur
 import base64, io
 from html import escape
 
+from .harness import chance, operations_figure, ruler_table
+
 # %% ../nbs/12_results.ipynb #8fec6643
 def accuracy_rows(
     scores: dict, # what the `scores` stage wrote
-) -> list: # dicts: set, answer_by, n, accuracy, standard_error, low, high, unparsable
+) -> list: # dicts: set, version, rows, answer_by, n, right, accuracy, standard_error, low, high, unparsable
     "The scores as flat rows, test sets in order"
     rows = []
     for name, s in scores['sets'].items():
         parts = [*s['thoughts'].items(), (f"combined: {scores['chosen']['name']}", s['combinations'][scores['chosen']['name']]),
                  *((f'at least one of {k}', v) for k, v in list(s['oracle'].items())[-1:]), *s['baselines'].items()]
-        rows += [dict(set=name, answer_by=by, n=v['n'], accuracy=v['accuracy'], standard_error=v['standard_error'],
-                      low=v['interval'][0], high=v['interval'][1], unparsable=v['unparsable'] / v['n'])
+        version = s.get('version') or {}
+        whole = version.get('rows', s['n']) if version.get('scored', s['n']) == s['n'] else s['n'] # of a drawn part nothing is known of the rest
+        rows += [dict(set=name, version=version.get('says', ''), rows=whole, answer_by=by, n=v['n'], right=v['right'], accuracy=v['accuracy'],
+                      standard_error=v['standard_error'], low=v['interval'][0], high=v['interval'][1], unparsable=v['unparsable'] / v['n'])
                  for by, v in parts]
     return rows
+
+# %% ../nbs/12_results.ipynb #1042aae7
+def _cells(rows):
+    "The head and the body of the table of accuracies."
+    left_out = any(r['rows'] != r['n'] for r in rows)
+    head = ['test set', 'answered by', 'n', 'accuracy', *(['left out as wrong'] if left_out else []), 'standard error', '95% interval', 'unparsable']
+    body = [[r['set'], r['answer_by'], str(r['n']) if r['rows'] == r['n'] else f"{r['n']} of {r['rows']}", _percent(r['accuracy']),
+             *([_percent(r['right'] / r['rows'])] if left_out else []), _percent(r['standard_error']),
+             f"{_percent(r['low'])} to {_percent(r['high'])}", _percent(r['unparsable'])] for r in rows]
+    return head, body
+
+def _percent(x): return '' if x is None else f'{x:.1%}'
 
 def accuracy_table(
     rows, # what `accuracy_rows` made
 ) -> str: # Markdown, which also reads well in a terminal
-    "Accuracies as a table with n, standard error, 95% interval and unparsable rate."
-    head = ['test set', 'answered by', 'n', 'accuracy', 'standard error', '95% interval', 'unparsable']
-    body = [[r['set'], r['answer_by'], str(r['n']), f"{r['accuracy']:.1%}", f"{r['standard_error']:.1%}", f"{r['low']:.1%} to {r['high']:.1%}",
-             f"{r['unparsable']:.1%}"] for r in rows]
+    "Accuracies as a table with n, standard error, 95% interval and unparsable rate; below it, which version each benchmark is."
+    head, body = _cells(rows)
     width = [max(len(row[i]) for row in (head, *body)) for i in range(len(head))]
     line = lambda row: '| ' + ' | '.join(c.ljust(w) for c, w in zip(row, width)) + ' |'
-    return '\n'.join([line(head), '|' + '|'.join('-' * (w + 2) for w in width) + '|', *map(line, body)])
+    versions = [f'{name}: {says}' for name, says in {r['set']: r['version'] for r in rows}.items() if says]
+    return '\n'.join([line(head), '|' + '|'.join('-' * (w + 2) for w in width) + '|', *map(line, body), *(['', *versions] if versions else [])])
 
 # %% ../nbs/12_results.ipynb #ec7b29fa
 def accuracy_figure(
@@ -86,14 +101,11 @@ def _picture(figure, alt):
     figure.savefig(out, format='png', dpi=110, metadata={'Software': None})
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
 
-def _percent(x): return '' if x is None else f'{x:.1%}'
-
 # %% ../nbs/12_results.ipynb #52512847
 def _results_html(d):
     rows, scores = accuracy_rows(d['scores']), d['scores']
-    table = _table(['test set', 'answered by', 'n', 'accuracy', 'standard error', '95% interval', 'unparsable'],
-                   [[r['set'], r['answer_by'], r['n'], _percent(r['accuracy']), _percent(r['standard_error']),
-                     f"{_percent(r['low'])} to {_percent(r['high'])}", _percent(r['unparsable'])] for r in rows])
+    versions = ''.join(f'<li>{escape(name)}: {escape(says)}</li>' for name, says in {r['set']: r['version'] for r in rows}.items() if says)
+    table = _table(*_cells(rows)) + (f'<ul class="small">{versions}</ul>' if versions else '')
     orders = _table(['combination', *scores['sets'], 'dev'],
                     [[k, *(_percent(s['combinations'][k]['accuracy']) for s in scores['sets'].values()), _percent(v['accuracy'])]
                      for k, v in scores['dev']['combinations'].items()])
@@ -105,6 +117,20 @@ def _results_html(d):
             f'<h2>Combining the thoughts</h2><p>The combination <b>{escape(scores["chosen"]["name"])}</b> was chosen on the {scores["dev"]["n"]} dev problems. '
             f'The others are shown so that the choice can be judged.</p>{orders}{oracle}')
 
+def _rulers_html(scores):
+    body = [[name, t, by, v['n'], _percent(v['accuracy']), f"{_percent(v['interval'][0])} to {_percent(v['interval'][1])}", _percent(v['unparsable'] / v['n']),
+             f"{100 * v['shift']:+.1f}", f"{v['gained']} / {v['lost']}", chance(v['p'])]
+            for name, s in scores['sets'].items() for t, rows in s['rulers'].items() for by, v in rows.items()]
+    table = _table(['test set', 'thought', 'ruler', 'n', 'accuracy', '95% interval', 'unparsable', 'points from ours', 'gained / lost', 'p'], body)
+    picture = _picture(operations_figure({name: s['operations'] for name, s in scores['sets'].items()}), 'accuracy by operations')
+    counts = [[name, way, k, v['n'], _percent(v['accuracy']), f"{_percent(v['interval'][0])} to {_percent(v['interval'][1])}", _percent(v['unparsable'] / v['n'])]
+              for name, s in scores['sets'].items() for way, rows in s['operations'].items() for k, v in rows.items()]
+    counts = _table(['test set', 'answered by', 'operations', 'n', 'accuracy', '95% interval', 'unparsable'], counts)
+    return (f'<h2>How long a problem may be</h2><p>Operations of the gold derivation; of a story of the lab, its events.</p>{picture}<details><summary>As a table</summary>{counts}</details>'
+            f'<h2>How much is the ruler</h2><p>The same answers by the rules of lm-evaluation-harness and by the comparison of the papers, against ours; '
+            f'programs and equation systems are read after they were executed. p: the exact paired test.</p>{table}')
+
+# %% ../nbs/12_results.ipynb #43d345ed
 def _kept_html(d):
     body = [[y['source'], y['thought'], y['asked'], y['kept'], _percent(y['kept'] / max(1, y['asked'])),
              ', '.join(f'{k} {n}' for k, n in y['reasons'].items())] for y in d['yields']]
@@ -149,5 +175,5 @@ def report_html(
             f'<style>{_STYLE}</style><h1>Mix Thoughts Distillation: the run <code>{escape(data["settings"]["profile"])}</code></h1>'
             f'<p>A teacher wrote chains, programs and equation systems; they were executed, and what was wrong was dropped; a student of '
             f'{data["parameters"]:,} parameters was trained on the mix of {data["examples_trained"]:,} thoughts and its answers were executed and scored.</p>'
-            + _results_html(data) + _kept_html(data) + f'<h2>Learning curve</h2>{_picture(learning_figure(data["logs"]), "learning curve")}'
+            + _results_html(data) + _rulers_html(data['scores']) + _kept_html(data) + f'<h2>Learning curve</h2>{_picture(learning_figure(data["logs"]), "learning curve")}'
             + _examples_html(data) + _data_html(data) + f'<h2>What was run</h2>{run}{spent}<details><summary>All settings</summary>{settings}</details></html>\n')

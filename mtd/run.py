@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STAGES', 'ASKED', 'SOURCES', 'LICENCES', 'Stage', 'Run', 'recipe', 'make_problems', 'file_name', 'read_problems',
            'make_completions', 'requests_of', 'price', 'make_thoughts', 'make_examples', 'make_student',
-           'make_baseline', 'make_predictions', 'make_baseline_predictions', 'read_outcomes', 'make_scores',
-           'report_data', 'make_report', 'pipeline', 'run_notebooks']
+           'make_baseline', 'make_predictions', 'make_baseline_predictions', 'read_outcomes', 'answers_of',
+           'make_scores', 'export_harness', 'report_data', 'make_report', 'pipeline', 'run_notebooks']
 
 # %% ../nbs/run.ipynb #596123b5
 import ast, hashlib, json, os, platform, random, re, shutil, sys, time
@@ -195,8 +195,8 @@ def _mirror(run):
     "The benchmark files that the run reads, where they come from a local mirror."
     from mtd.problems import BENCHMARKS
     s = run.settings
-    names = {n for n in (s.train_set, *s.test_sets) if n in BENCHMARKS}
-    files = [Path(s.data)/file for n in sorted(names) for _, file in BENCHMARKS[n].parts.values() if s.data and file]
+    names = {n.partition('/')[0] for n in (s.train_set, *s.test_sets)} & set(BENCHMARKS)
+    files = [Path(s.data)/f for n in sorted(names) for f in dict.fromkeys(p.file for p in BENCHMARKS[n].parts.values()) if s.data and f]
     return [f for f in files if f.is_file()]
 
 def _draw(items, n, seed):
@@ -210,11 +210,12 @@ def make_problems(run, folder):
     "train.jsonl, dev.jsonl, test/*.jsonl and summary.json."
     from mtd.lab import lab_stories
     from mtd.problems import leakage, load_benchmark
-    s, sets, excluded = run.settings, {}, {}
+    s, sets, excluded, versions = run.settings, {}, {}, {}
     def lab(split, n): return [story.problem for story in lab_stories(split, n, s.seed)]
     def load(name, split=None):
         loaded = load_benchmark(name, split, s.data or None)
         excluded[name if split is None else f'{name}/{split}'] = loaded.excluded
+        versions[name] = dict(rows=loaded.rows, scored=len(loaded), says=loaded.version)
         return loaded.problems
     if s.train_set == 'lab':
         train, dev = lab('train', s.train_problems), lab('dev', s.dev_problems)
@@ -229,7 +230,7 @@ def make_problems(run, folder):
         write_jsonl(folder/f'{name}.jsonl', [p.to_dict() for p in problems])
     leaked = {name: sorted({a for a, _ in leakage(train + dev, problems)}) for name, problems in sets.items()}
     leaked['dev'] = sorted({a for a, _ in leakage(train, dev)})
-    summary = dict(counts=dict(train=len(train), dev=len(dev), **{n: len(p) for n, p in sets.items()}), leaked=leaked,
+    summary = dict(counts=dict(train=len(train), dev=len(dev), **{n: len(p) for n, p in sets.items()}), leaked=leaked, versions={n: v for n, v in versions.items() if n in sets},
                    excluded={n: [dict(id=e['id'], reason=e['reason']) for e in rows] for n, rows in excluded.items()})
     write_atomic(folder/'summary.json', json.dumps(summary, indent=1) + '\n')
 
@@ -500,6 +501,14 @@ def read_outcomes(
     problems = read_problems(run, name)
     return problems, {t: [_outcome(r) for r in run.read('predictions', f'{file_name(name)}.{t}.jsonl')] for t in run.settings.thoughts}
 
+def answers_of(
+    run: Run, # the run
+    name: str, # `dev` or a test set
+) -> tuple: # problems, and thought -> (texts, outcomes) in their order
+    "What the student wrote to one set of problems, and what came of it."
+    problems, outcomes = read_outcomes(run, name)
+    return problems, {t: ([r['text'] for r in run.read('predictions', f'{file_name(name)}.{t}.jsonl')], o) for t, o in outcomes.items()}
+
 def _outcome(row):
     from fractions import Fraction
     from mtd.core import Outcome
@@ -525,19 +534,46 @@ def _baselines(run, name, problems):
     return {k: v.to_dict() for k, v in found.items()}
 
 # %% ../nbs/run.ipynb #4f3cd298
-@_stage('problems predictions', 'answers_only test_sets equality', 'evaluation')
+def _lengths_and_rulers(run, name, choice, problems, outcomes):
+    "Accuracy by the number of operations, and under the rulers of lm-evaluation-harness."
+    from mtd.harness import by_operations, under_rulers
+    equality = run.settings.equality
+    ways = outcomes | {f'combined: {choice.name}': choice.apply(outcomes)}
+    texts = {t: texts for t, (texts, _) in answers_of(run, name)[1].items()}
+    return dict(operations={way: {s.name: s.to_dict() for s in by_operations(o, problems, equality)} for way, o in ways.items()},
+                rulers={t: under_rulers(t, texts[t], outcomes[t], problems, equality) for t in outcomes})
+
+@_stage('problems predictions', 'answers_only test_sets equality', 'evaluation harness')
 def make_scores(run, folder):
-    "scores.json: per test set its thoughts, combinations, oracle and baselines; the combination chosen on dev."
+    "scores.json: per test set its thoughts, combinations, oracle, baselines, lengths and rulers; the combination chosen on dev."
     from mtd.evaluation import choose_order
     problems, outcomes = read_outcomes(run, 'dev')
     choice = choose_order(outcomes, problems, run.settings.equality)
-    sets = {}
+    sets, versions = {}, run.read('problems', 'summary.json')['versions']
     for name in run.settings.test_sets:
         test, answers = read_outcomes(run, name)
-        sets[name] = _scored(answers, test, choice.ties, run.settings.equality) | dict(baselines=_baselines(run, name, test))
+        sets[name] = (_scored(answers, test, choice.ties, run.settings.equality) | dict(baselines=_baselines(run, name, test), version=versions.get(name, {}))
+                      | _lengths_and_rulers(run, name, choice, test, answers))
     scores = dict(chosen=dict(name=choice.name, rule=choice.rule, order=choice.order), sets=sets,
                   dev=_scored(outcomes, problems, choice.ties, run.settings.equality))
     write_atomic(folder/'scores.json', json.dumps(scores, indent=1) + '\n')
+
+# %% ../nbs/run.ipynb #56c5f7d9
+def export_harness(
+    run: Run, # the run
+    folder, # where the files go, in a folder of the model's name
+) -> Path: # results_<time>.json
+    "Export a run in lm-evaluation-harness' result format; `ValueError` where its predictions are missing or stale."
+    from mtd.harness import Task, write_harness
+    s = run.settings
+    if not run.fresh('predictions'):
+        raise ValueError(f'{run.folder.name} has no predictions, or stale ones; `{_command(s)}` makes them')
+    versions, tasks = run.read('problems', 'summary.json')['versions'], []
+    for name in s.test_sets:
+        problems, answers = answers_of(run, name)
+        version = versions.get(name, {})
+        tasks += [Task(name, t, problems, texts, outcomes, version.get('rows', 0), version.get('says', '')) for t, (texts, outcomes) in answers.items()]
+    return write_harness(folder, tasks, f'mtd/{s.profile}', s.max_new_tokens, s.equality, f'student_model={s.student_model},student_seed={s.student_seed},run={run.folder.name}')
 
 # %% ../nbs/run.ipynb #ff8abe2b
 def report_data(

@@ -28,7 +28,8 @@ class ProblemSettings:
     data: str = _key(local=True)
     train_problems: int = _key(0)
     dev_problems: int = _key(1)
-    test_sets: tuple[str, ...] = _key(choices=('lab/numbers', 'lab/sequences', 'lab/longer', 'gsm8k', 'svamp', 'asdiv', 'multiarith'))
+    test_sets: tuple[str, ...] = _key(choices=('lab/numbers', 'lab/sequences', 'lab/longer', 'gsm8k',
+        'svamp', 'svamp/300', 'svamp/200', 'asdiv', 'asdiv/2215', 'asdiv/2096', 'multiarith'))
     test_problems: int = _key(0)
     seed: int = _key(0)
 

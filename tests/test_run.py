@@ -169,6 +169,24 @@ def test_scores_agree_with_predictions(whole):
     assert 'Apache-2.0' in card and 'max_steps' in card
 
 
+def test_scores_hold_lengths_and_rulers_and_are_exported(whole, tmp_path):
+    base = whole[0]/'runs'/'smoke'
+    scores = json.loads((base/'scores'/'scores.json').read_text())
+    done = call('export', str(tmp_path), '--profile', 'smoke', cwd=whole[0])
+    assert done.returncode == 0, done.stderr
+    exported = json.loads(Path(done.stdout.strip()).read_text())['results']
+    for name, s in scores['sets'].items():
+        assert len(s['operations']) == len(s['thoughts']) + 1 and all(sum(v['n'] for v in rows.values()) == s['n'] for rows in s['operations'].values())
+        for thought, rulers in s['rulers'].items():
+            assert rulers['ours']['right'] == s['thoughts'][thought]['right'] == sum(v['right'] for v in s['operations'][thought].values())
+            task = exported[f'{name.replace("/", "_")}_{thought}']
+            assert [task[f'exact_match,{f}'] * s['n'] for f in ('mtd', 'strict-match', 'flexible-extract')] == pytest.approx([rulers[r]['right'] for r in ('ours', 'strict-match', 'flexible-extract')])
+    page = (base/'report.html').read_text()
+    assert 'How much is the ruler' in page and 'accuracy by operations' in page and 'flexible-extract' in page
+    gone = call('export', str(tmp_path), '--profile', 'smoke', '--set', 'student_seed=5', cwd=whole[0])
+    assert gone.returncode == 2 and 'has no predictions' in gone.stderr and 'mtd run --profile smoke --set student_seed=5' in gone.stderr
+
+
 def test_a_changed_input_makes_what_stands_on_it_stale(whole, tmp_path):
     code = '''import shutil, sys
 from dataclasses import replace
@@ -196,7 +214,7 @@ def test_real_data_take_the_same_way(tmp_path):
     shutil.copytree(find_file('data/problems'), data)
     (data/'teacher').mkdir()
     shutil.copy(find_file('data/recorded_sample.jsonl'), data/'teacher'/'sample.jsonl')
-    settings = ['data=' + str(data), 'recorded=cot:teacher/sample.jsonl', 'dev_problems=3', 'epochs=0', 'max_steps=4', 'eval_every=2', 'warmup_steps=1', 'vocab_size=600',
+    settings = ['data=' + str(data), 'recorded=cot:teacher/sample.jsonl', 'dev_problems=3', 'test_sets=gsm8k,svamp,asdiv,asdiv/2215,asdiv/2096,multiarith', 'epochs=0', 'max_steps=4', 'eval_every=2', 'warmup_steps=1', 'vocab_size=600',
                 'max_new_tokens=8', 'student_config=hidden_size:32,intermediate_size:64,num_hidden_layers:3']
     done = call('run', '--profile', 'gsm8k', '--notebooks', '12', *[x for s in settings for x in ('--set', s)], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -206,6 +224,7 @@ def test_real_data_take_the_same_way(tmp_path):
     assert ('recorded', 'cot') in yields and 'trained on answers alone' in done.stdout
     summary = json.loads((base/'problems'/'summary.json').read_text())
     assert len(summary['excluded']['asdiv']) == 1 and summary['counts']['dev'] == 3
+    assert summary['versions']['asdiv'] == dict(rows=6, scored=5, says=summary['versions']['asdiv']['says']) and '5 of 6' in done.stdout and 'left out as wrong' in done.stdout
     config = json.loads((base/'student'/'config.json').read_text())
     assert config['num_hidden_layers'] == 3 == len(config['layer_types'])
     gone = call('run', '--profile', 'gsm8k', '--notebooks', '07', '--set', f'data={data}', '--set', 'recorded=cot:teacher/none.jsonl', cwd=tmp_path)
