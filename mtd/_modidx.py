@@ -1037,6 +1037,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mtd.settings._key': ('settings.html#_key', 'mtd/settings.py'),
                               'mtd.settings._nearest': ('settings.html#_nearest', 'mtd/settings.py'),
                               'mtd.settings._no_number': ('settings.html#_no_number', 'mtd/settings.py'),
+                              'mtd.settings._profiles': ('settings.html#_profiles', 'mtd/settings.py'),
                               'mtd.settings._read': ('settings.html#_read', 'mtd/settings.py'),
                               'mtd.settings.fields_of': ('settings.html#fields_of', 'mtd/settings.py'),
                               'mtd.settings.from_notebook': ('settings.html#from_notebook', 'mtd/settings.py'),

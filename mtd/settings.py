@@ -164,7 +164,9 @@ def profiles(
     path=None, # a settings file; the project's own by default
 ) -> list: # names, in file order
     "The profiles that a settings file declares."
-    return [name for name in _read(path).sections() if not name.startswith(_STUDY)]
+    return _profiles(_read(path))
+
+def _profiles(parser): return [name for name in parser.sections() if not name.startswith(_STUDY)]
 
 _STUDY = 'study:' # begins the name of a section that is no profile
 
@@ -184,7 +186,7 @@ def parse_overrides(
         if not equals: raise ValueError(f'{key!r} sets nothing; write it as key=value')
     return {k.strip(): v for k, _, v in pairs}
 
-# %% ../nbs/settings.ipynb #efa39e6b
+# %% ../nbs/settings.ipynb #5d539f82
 def studies(
     path=None, # a settings file; the project's own by default
 ) -> dict: # name -> its own keys, as text
@@ -200,8 +202,8 @@ def load(
 ) -> Settings:
     "Read and validate the settings of a profile; `ValueError` names a wrong key, value or profile and the nearest right one."
     parser, known = _read(path), {f.name: f for f in fields(Settings) if f.name != 'profile'}
-    if profile not in profiles(path): raise ValueError(f'no profile is called {profile!r}; {_nearest(str(profile), profiles(path))}')
-    for where, keys in (('[DEFAULT]', parser.defaults()), *((f'[{s}]', parser[s]) for s in profiles(path)), ('the overrides', overrides or {})):
+    if profile not in _profiles(parser): raise ValueError(f'no profile is called {profile!r}; {_nearest(str(profile), _profiles(parser))}')
+    for where, keys in (('[DEFAULT]', parser.defaults()), *((f'[{s}]', parser[s]) for s in _profiles(parser)), ('the overrides', overrides or {})):
         for key in keys:
             if key not in known: raise ValueError(f'{where}: no setting is called {key!r}; {_nearest(key, known)}')
     missing = sorted(set(known) - set(parser.defaults()))

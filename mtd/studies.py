@@ -7,9 +7,9 @@ __all__ = ['HOLDS', 'DEFAULTS', 'Cell', 'Study', 'load_study', 'read_cell', 'run
            'contrast', 'cell_rows', 'difference_rows', 'cell_table', 'difference_table', 'study_report', 'study_figure',
            'write_study']
 
-# %% ../nbs/studies.ipynb #363b2bfc
+# %% ../nbs/studies.ipynb #e95ab038
 import itertools, json, math, os, re, sys, time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean, variance
@@ -17,20 +17,16 @@ from statistics import fmean, variance
 from .core import digest, write_atomic
 from .settings import Settings
 
-# %% ../nbs/studies.ipynb #f0bf35d2
+# %% ../nbs/studies.ipynb #8174ef56
 HOLDS = dict(steps='equal updates', epochs='equal epochs', examples='equal completions') # what may be held equal, and its short name in figures
 
-def _held(hold, given, profile, path):
-    "The settings that hold `hold` equal; `ValueError` where the profile does not say to what."
-    from mtd.settings import load
-    s = load(profile, given, path)
-    if hold == 'epochs':
-        if not s.epochs: raise ValueError('hold = epochs needs epochs above 0 in the profile')
-        return given | dict(max_steps=0)
-    if not s.max_steps: raise ValueError(f'hold = {hold} needs max_steps above 0 in the profile')
-    if hold == 'steps': return given
-    if not s.train_problems: raise ValueError('hold = examples needs a number of train_problems in the profile')
-    return given | dict(train_problems=max(1, s.train_problems // len(s.thoughts)))
+def _held(hold, s):
+    "The settings `s` with what holds `hold` equal; `ValueError` where they do not say at what."
+    if hold == 'epochs' and not s.epochs: raise ValueError('hold = epochs needs epochs above 0 in the profile')
+    if hold != 'epochs' and not s.max_steps: raise ValueError(f'hold = {hold} needs max_steps above 0 in the profile')
+    if hold == 'examples' and not s.train_problems: raise ValueError('hold = examples needs a number of train_problems in the profile')
+    if hold == 'steps': return s
+    return replace(s, max_steps=0) if hold == 'epochs' else replace(s, train_problems=max(1, s.train_problems // len(s.thoughts)))
 
 # %% ../nbs/studies.ipynb #4a88740c
 DEFAULTS = dict(profile='study', seeds='0, 1, 2, 3, 4', seeded='student_seed, seed', hold='steps', read='lab/sequences')
@@ -62,12 +58,11 @@ class Study:
     command: str # that makes it again
     cells: tuple = field(repr=False) # of `Cell`; a whole grid for the first seed, then for the next
 
-# %% ../nbs/studies.ipynb #68fe1519
+# %% ../nbs/studies.ipynb #bb63072a
 def _items(text): return tuple(x.strip() for x in text.split(',') if x.strip())
 
 def _axes(text):
     "`vary` as a dict; `ValueError` for another form."
-    from dataclasses import fields
     from typing import get_origin
     known, axes = {f.name: f for f in fields(Settings)}, {}
     for line in filter(str.strip, re.split(r'[;\n]', text)):
@@ -115,14 +110,14 @@ def load_study(
                         *(f"--set '{k}={v}'" for k, v in asked.items() if k not in ('profile', 'data'))])
     return Study(name, given['question'], given['profile'], vary, seeds, seeded, hold, given['read'], command, cells)
 
-# %% ../nbs/studies.ipynb #1cbad867
+# %% ../nbs/studies.ipynb #4729f2ac
 def _cells(vary, seeds, seeded, hold, same, given, path):
     from mtd.settings import load
     cells = []
     for seed, held, values in itertools.product(seeds, hold, itertools.product(*vary.values())):
         values = dict(zip(vary, values))
-        settings = _held(held, same | {k: v.replace('+', ',') for k, v in values.items()} | {k: seed for k in seeded}, given['profile'], path)
-        cells.append(Cell(values, held, seed, load(given['profile'], settings, path)))
+        settings = load(given['profile'], same | {k: v.replace('+', ',') for k, v in values.items()} | {k: seed for k in seeded}, path)
+        cells.append(Cell(values, held, seed, _held(held, settings)))
     return tuple(cells)
 
 # %% ../nbs/studies.ipynb #b9c3d765
@@ -247,7 +242,7 @@ class Estimate:
         return 0 if self.low is None else (self.low > 0) - (self.high < 0)
     def __str__(self): return f'{100 * self.mean:.1f} (' + ('one seed)' if self.low is None else f'{100 * self.low:.1f} to {100 * self.high:.1f})')
 
-# %% ../nbs/studies.ipynb #e9d0afe4
+# %% ../nbs/studies.ipynb #5a74d888
 def estimate(
     table, # one list a seed: a number per problem
     same_problems: bool, # do the lists answer the same problems, in the same order?
@@ -260,7 +255,7 @@ def estimate(
     means = [fmean(row) for row in table]
     mean = fmean(means)
     if k == 1: return Estimate(mean, None, None, k, n)
-    spread = variance(means) / k
+    spread = max(variance(means) / k, 1 / (k * n)**2)
     if same_problems: spread += variance([fmean(column) for column in zip(*table)]) / n if n > 1 else 0
     else: spread = max(spread, fmean([variance(row) if n > 1 else 0 for row in table]) / (k * n))
     half = t_quantile(k - 1) * math.sqrt(spread)
@@ -269,7 +264,7 @@ def estimate(
     sure = wilson_interval(round(mean * k * n), k * n)
     return Estimate(mean, max(0.0, min(low, sure[0])), min(1.0, max(high, sure[1])), k, n)
 
-# %% ../nbs/studies.ipynb #a76ab54b
+# %% ../nbs/studies.ipynb #16cc5350
 def contrast(
     results: dict, # from `run_study`
     terms, # (weight, values of the cell, what it holds equal) of each cell; the values a dict
@@ -293,8 +288,8 @@ def _grid(results):
 
 def _ways(results, test_set):
     "Every way of answering that any cell has, `combined` last."
-    found = dict.fromkeys(w for r in results['cells'] if 'failed' not in r for w in r['sets'][test_set]['right'] if w != 'combined')
-    return [*found, 'combined'] if found else []
+    found = dict.fromkeys(w for r in results['cells'] if 'failed' not in r for w in r['sets'][test_set]['right'])
+    return sorted(found, key=lambda w: w == 'combined')
 
 # %% ../nbs/studies.ipynb #c5a680a3
 def cell_rows(
