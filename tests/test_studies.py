@@ -26,7 +26,7 @@ def results(rights, vary, hold=('steps',), seeds=(0, 1), problems='own', questio
 
 
 def test_every_declared_study_loads_and_is_no_profile():
-    assert {'data_scale', 'thoughts', 'paths', 'student_size'} <= set(studies()) and not any(':' in p for p in profiles())
+    assert {'data_scale', 'thoughts', 'student_size'} <= set(studies()) and not any(':' in p for p in profiles())
     scale = load_study('data_scale')
     assert len({c.settings.train_problems for c in scale.cells}) >= 5 and len(scale.seeds) >= 5 and len({c.settings.digest for c in scale.cells}) == len(scale.cells)
     for name in studies():
@@ -169,7 +169,7 @@ def made(folder):
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_a_study_killed_again_and_again_ends_the_same(tmp_path, jobs):
     command = [sys.executable, '-m', 'mtd.cli', 'study', 'data_scale', '--profile', 'smoke', '--jobs', str(jobs),
-               *[x for k, v in (TINY | dict(max_steps=20, seeds='0, 1', vary='train_problems: 6, 12')).items() for x in ('--set', f'{k}={v}')]]
+               *[x for k, v in (TINY | dict(max_steps=20, seeds='0, 1', thoughts='pot, eot', vary='train_problems: 6, 12')).items() for x in ('--set', f'{k}={v}')]]
     env = os.environ | {'OMP_NUM_THREADS': '1', 'OMP_WAIT_POLICY': 'passive'}
     whole, killed = tmp_path/'whole', tmp_path/'killed'
     whole.mkdir(), killed.mkdir()
@@ -177,7 +177,7 @@ def test_a_study_killed_again_and_again_ends_the_same(tmp_path, jobs):
     done = subprocess.run(command, cwd=whole, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     took, rng, standing = time.monotonic() - start, random.Random(jobs), {}
-    for _ in range(6):
+    for _ in range(4):
         job = subprocess.Popen(command, cwd=killed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try: job.wait(rng.uniform(0.2, 0.6) * took)
         except subprocess.TimeoutExpired: os.killpg(job.pid, signal.SIGKILL)
