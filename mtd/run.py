@@ -159,7 +159,7 @@ def _link(link: Path, folder: Path):
         os.replace(tmp, link)
     except OSError: pass
 
-# %% ../nbs/run.ipynb #cebe38c2
+# %% ../nbs/run.ipynb #0ccf1796
 def _take(run, name, made_from, inputs):
     "A hidden folder with the files of another run's stage that was made from the very same, or None where no other run has it whole."
     taken = run.folder/f'.{name}.taken'
@@ -171,7 +171,7 @@ def _take(run, name, made_from, inputs):
             if (manifest['digest'], manifest['inputs']) != (digest(made_from), inputs): continue
             for file in manifest['files']: _link_file(path.parent/file, taken/file)
             if not _whole(taken, manifest): continue
-        except (OSError, ValueError, KeyError, TypeError): continue # it is being replaced or removed, or was never a manifest
+        except (OSError, ValueError, KeyError, TypeError, AttributeError): continue # it is being replaced or removed, or was never a manifest
         write_atomic(taken/'manifest.json', json.dumps(dict(taken_from=path.parent.parent.name) | manifest, indent=1) + '\n')
         print(f'{name}: taken from {path.parent.parent.name}, where it was made from the same', file=sys.stderr)
         return taken

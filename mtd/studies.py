@@ -291,11 +291,11 @@ def _ways(results, test_set):
     found = dict.fromkeys(w for r in results['cells'] if 'failed' not in r for w in r['sets'][test_set]['right'])
     return sorted(found, key=lambda w: w == 'combined')
 
-# %% ../nbs/studies.ipynb #72b6d109
+# %% ../nbs/studies.ipynb #680b2b78
 def cell_rows(
     results: dict, # from `run_study`
     test_set: str | None = None, # the one the study reads by default
-) -> list: # dicts: values, hold, way, estimate, parameters, examples, unparsable
+) -> list: # dicts: values, hold, way, estimate, parameters, examples, steps, unparsable (a share)
     "Accuracy of each combination of values over its seeds, way by way."
     test_set, rows = test_set or results['read'], []
     for hold, values in itertools.product(results['hold'], _grid(results)):
@@ -376,7 +376,7 @@ def study_report(
     if failed: parts += ['## Cells that failed', '\n'.join(f"- {r['values']}, {r['hold']}, seed {r['seed']}: {r['failed']}" for r in failed)]
     return '\n\n'.join(parts + ['## Versions', ', '.join(f'{k} {v}' for k, v in results['versions'].items())]) + '\n'
 
-# %% ../nbs/studies.ipynb #9cf6498e
+# %% ../nbs/studies.ipynb #4211825a
 def _axis(results):
     "Where the values of the first setting stand: numbers, or None for kinds."
     name, values = next(iter(results['vary'].items()))
@@ -385,19 +385,19 @@ def _axis(results):
     size = {r['values'][name]: r['parameters'] for r in results['cells'] if 'failed' not in r}
     return size, 'parameters of the student'
 
-def _panels(results, rows):
+def _panels(results, rows, ways):
     "Title, and label -> rows, of each panel."
     first, *second = results['vary']
-    if not second: return [(HOLDS[h], {w: [r for r in rows if (r['hold'], r['way']) == (h, w)] for w in dict.fromkeys(r['way'] for r in rows)}) for h in results['hold']]
-    return [(f'{w}, {HOLDS[h]}', {v: [r for r in rows if (r['hold'], r['way'], r['values'][second[0]]) == (h, w, v)] for v in results['vary'][second[0]]})
-            for h in results['hold'] for w in dict.fromkeys(r['way'] for r in rows)]
+    def of(hold, way, value=None): return [r for r in rows if (r['hold'], r['way']) == (hold, way) and (value is None or r['values'][second[0]] == value)]
+    if not second: return [(HOLDS[h], {w: of(h, w) for w in ways}) for h in results['hold']]
+    return [(f'answered by {w}, {HOLDS[h]}', {v: of(h, w, v) for v in results['vary'][second[0]]}) for h in results['hold'] for w in ways]
 
 def _bars(rows):
     "Points and how far their intervals reach, in percent."
     es = [r['estimate'] for r in rows]
     return [100 * e.mean for e in es], [[100 * (e.mean - (e.mean if e.low is None else e.low)) for e in es], [100 * ((e.mean if e.high is None else e.high) - e.mean) for e in es]]
 
-# %% ../nbs/studies.ipynb #6b639f27
+# %% ../nbs/studies.ipynb #cf071951
 def study_figure(
     results: dict, # from `run_study`
     test_set: str | None = None, # the one the study reads by default
@@ -406,14 +406,15 @@ def study_figure(
     from matplotlib.figure import Figure
     test_set = test_set or results['read']
     rows, (place, label), first = cell_rows(results, test_set), _axis(results), next(iter(results['vary']))
-    panels = _panels(results, rows)
+    panels = _panels(results, rows, _ways(results, test_set))
     wide = min(4, len(panels)) or 1
     fig = Figure(figsize=(max(6, 3.4 * wide), 3.6 * max(1, math.ceil(len(panels) / wide))))
     axes = fig.subplots(max(1, math.ceil(len(panels) / wide)), wide, squeeze=False, sharex=True, sharey=True).flat
     for ax, (title, lines) in zip(axes, panels):
-        for i, (name, mine) in enumerate(lines.items()): _draw(ax, mine, name, place, first, list(results['vary'][first]), (i + 0.5) / len(lines) - 0.5)
+        for i, (name, mine) in enumerate(lines.items()):
+            if mine: _draw(ax, mine, dict(label=name, color=f'C{i}', ms=4, lw=1, capsize=2), place, first, results['vary'][first], (i + 0.5) / len(lines) - 0.5)
         ax.set_title(title, fontsize=9)
-        if place: ax.set(xlabel=label, ylabel='accuracy (%)')
+        if place: ax.set(xlabel=label, ylabel='accuracy (%)' if ax.get_subplotspec().is_first_col() else None)
         else: ax.set(xlabel='accuracy (%)', yticks=range(len(results['vary'][first])), yticklabels=results['vary'][first], ylim=(len(results['vary'][first]) - 0.4, -0.6))
         ax.legend(fontsize=7)
     for ax in list(axes)[len(panels):]: ax.set_visible(False)
@@ -421,15 +422,15 @@ def study_figure(
     fig.tight_layout()
     return fig
 
-# %% ../nbs/studies.ipynb #29e32e30
-def _draw(ax, rows, name, place, first, kinds, shift):
+# %% ../nbs/studies.ipynb #37e0fa38
+def _draw(ax, rows, style, place, first, kinds, shift):
     "One line, or one row of dots."
     middle, reach = _bars(rows)
-    if not place: return ax.errorbar(middle, [kinds.index(r['values'][first]) + 0.6 * shift for r in rows], xerr=reach, fmt='o', ms=4, lw=1, capsize=2, label=name)
-    ax.errorbar([place[r['values'][first]] for r in rows], middle, yerr=reach, fmt='o-', ms=4, lw=1, capsize=2, label=name)
+    if not place: return ax.errorbar(middle, [kinds.index(r['values'][first]) + 0.6 * shift for r in rows], xerr=reach, fmt='o', **style)
+    ax.errorbar([place[r['values'][first]] for r in rows], middle, yerr=reach, fmt='o-', **style)
     ax.set_xscale('log')
     at = sorted(place.values())
-    ax.set_xticks(at, [f'{x:,.0f}' for x in at], fontsize=8)
+    ax.set_xticks(at, [f'{x / 1e6:.2g}M' if x >= 1e5 else f'{x:,.0f}' for x in at], fontsize=8)
     ax.minorticks_off()
 
 # %% ../nbs/studies.ipynb #8afd9e5f
