@@ -99,12 +99,13 @@ class Run:
     def __init__(self,
         settings: Settings, # what `mtd.settings.load` returned
         root=None, # the folder that holds `runs/`; the project's root, or the working folder outside a checkout
+        newest: bool = True, # shall `runs/<profile>` link to it?
     ):
         self.settings, self.root = settings, Path(root or project_root() or Path.cwd())/'runs'
         self.folder = self.root/f'{settings.profile}-{settings.digest}'
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder/'settings.json', json.dumps(settings.__dict__ | {'data': '', 'digest': settings.digest}, indent=1) + '\n')
-        _link(self.root/settings.profile, self.folder)
+        if newest: _link(self.root/settings.profile, self.folder)
 
     def digest(self, name: str) -> str: # of the stage's recipe
         return digest(recipe(self, name))
@@ -158,6 +159,31 @@ def _link(link: Path, folder: Path):
         os.replace(tmp, link)
     except OSError: pass
 
+# %% ../nbs/run.ipynb #0ccf1796
+def _take(run, name, made_from, inputs):
+    "A hidden folder with the files of another run's stage that was made from the very same, or None where no other run has it whole."
+    taken = run.folder/f'.{name}.taken'
+    for path in sorted(run.root.glob(f'*/{name}/manifest.json')):
+        if path.parent.parent.is_symlink(): continue # `runs/<profile>`, which is one of the others
+        shutil.rmtree(taken, ignore_errors=True)
+        try:
+            manifest = json.loads(path.read_text())
+            if (manifest['digest'], manifest['inputs']) != (digest(made_from), inputs): continue
+            for file in manifest['files']: _link_file(path.parent/file, taken/file)
+            if not _whole(taken, manifest): continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError): continue # it is being replaced or removed, or was never a manifest
+        write_atomic(taken/'manifest.json', json.dumps(dict(taken_from=path.parent.parent.name) | manifest, indent=1) + '\n')
+        print(f'{name}: taken from {path.parent.parent.name}, where it was made from the same', file=sys.stderr)
+        return taken
+    shutil.rmtree(taken, ignore_errors=True)
+
+def _link_file(source, target):
+    "The same file under another name, or a copy where links are not to be had."
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try: os.link(source, target)
+    except FileNotFoundError: raise
+    except OSError: shutil.copy2(source, target)
+
 # %% ../nbs/run.ipynb #d86e1e7c
 def _make(run: Run, name: str):
     "Make one stage and what it stands on."
@@ -168,19 +194,25 @@ def _make(run: Run, name: str):
         if run.fresh(name): return
         made_from, inputs = recipe(run, name), _contents(run, name)
         partial, final = run.folder/f'.{name}.partial', run.folder/name
-        want, mark = digest([made_from, inputs]), partial/'.digest'
-        if partial.exists() and (not mark.exists() or mark.read_text() != want): shutil.rmtree(partial)
-        partial.mkdir(exist_ok=True)
-        write_atomic(mark, want)
-        if not (partial/'manifest.json').exists(): # else it was killed just before it moved
-            print(f'{name}: making it in {run.folder.name}', file=sys.stderr)
-            start = time.monotonic()
-            stage.make(run, partial)
-            files = {str(p.relative_to(partial)): _sum(p) for p in sorted(partial.rglob('*')) if p.is_file() and p != mark}
-            manifest = dict(digest=digest(made_from), recipe=made_from, inputs=inputs, seconds=round(time.monotonic() - start, 1), files=files)
-            write_atomic(partial/'manifest.json', json.dumps(manifest, indent=1) + '\n')
+        taken = _take(run, name, made_from, inputs)
+        if not taken: _work(run, stage, partial, made_from, inputs)
         if final.exists(): shutil.rmtree(final)
-        os.replace(partial, final)
+        os.replace(taken or partial, final)
+        shutil.rmtree(partial, ignore_errors=True) # what was begun here before another run had it whole
+
+def _work(run, stage, partial, made_from, inputs):
+    "Make a stage in its hidden folder, from where it was left if it was begun from the same."
+    want, mark = digest([made_from, inputs]), partial/'.digest'
+    if partial.exists() and (not mark.exists() or mark.read_text() != want): shutil.rmtree(partial)
+    partial.mkdir(exist_ok=True)
+    write_atomic(mark, want)
+    if (partial/'manifest.json').exists(): return # it was killed just before it moved
+    print(f'{stage.name}: making it in {run.folder.name}', file=sys.stderr)
+    start = time.monotonic()
+    stage.make(run, partial)
+    files = {str(p.relative_to(partial)): _sum(p) for p in sorted(partial.rglob('*')) if p.is_file() and p != mark}
+    manifest = dict(digest=digest(made_from), recipe=made_from, inputs=inputs, seconds=round(time.monotonic() - start, 1), files=files)
+    write_atomic(partial/'manifest.json', json.dumps(manifest, indent=1) + '\n')
 
 # %% ../nbs/run.ipynb #2dc53944
 def _stage(inputs='', settings='', modules='', packages='', outside=None):
@@ -616,7 +648,7 @@ def _examples(run):
                 found += [r | dict(set=name, thought=t, question=questions[r['id']]) for r in rows if r['right'] == right][:1]
     return found
 
-@_stage('problems completions thoughts examples student predictions scores', '', 'results')
+@_stage('problems completions thoughts examples student predictions scores', 'profile', 'results')
 def make_report(run, folder):
     "report.html."
     from mtd.results import report_html

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ProblemSettings', 'TeacherSettings', 'AskingSettings', 'FilterSettings', 'StudentSettings', 'Settings', 'profiles',
-           'parse_overrides', 'load', 'fields_of', 'from_notebook']
+           'parse_overrides', 'studies', 'load', 'fields_of', 'from_notebook']
 
 # %% ../nbs/settings.ipynb #dde75855
 import configparser, json, os, typing
@@ -167,11 +167,15 @@ def profiles(
     path=None, # a settings file; the project's own by default
 ) -> list: # names, in file order
     "The profiles that a settings file declares."
-    return _read(path).sections()
+    return _profiles(_read(path))
 
-def _read(path):
+def _profiles(parser): return [name for name in parser.sections() if not name.startswith(_STUDY)]
+
+_STUDY = 'study:' # begins the name of a section that is no profile
+
+def _read(path, default='DEFAULT'):
     path = Path(path or find_file('settings.ini'))
-    parser = configparser.ConfigParser(interpolation=None)
+    parser = configparser.ConfigParser(interpolation=None, default_section=default)
     try: parser.read_string(path.read_text(encoding='utf-8'), source=str(path))
     except configparser.Error as e: raise ValueError(f'{path} cannot be read: {e}') from None
     return parser
@@ -185,6 +189,14 @@ def parse_overrides(
         if not equals: raise ValueError(f'{key!r} sets nothing; write it as key=value')
     return {k.strip(): v for k, _, v in pairs}
 
+# %% ../nbs/settings.ipynb #5d539f82
+def studies(
+    path=None, # a settings file; the project's own by default
+) -> dict: # name -> its own keys, as text
+    "The studies that a settings file declares."
+    parser = _read(path, default='') # so that [DEFAULT] is a section like any other, and not in every one
+    return {name.removeprefix(_STUDY): dict(parser[name]) for name in parser.sections() if name.startswith(_STUDY)}
+
 # %% ../nbs/settings.ipynb #ba557333
 def load(
     profile: str = 'lab', # a section of the file
@@ -193,9 +205,8 @@ def load(
 ) -> Settings:
     "Read and validate the settings of a profile; `ValueError` names a wrong key, value or profile and the nearest right one."
     parser, known = _read(path), {f.name: f for f in fields(Settings) if f.name != 'profile'}
-    if profile not in parser.sections():
-        raise ValueError(f'no profile is called {profile!r}; {_nearest(str(profile), parser.sections())}')
-    for where, keys in (('[DEFAULT]', parser.defaults()), *((f'[{s}]', parser[s]) for s in parser.sections()), ('the overrides', overrides or {})):
+    if profile not in _profiles(parser): raise ValueError(f'no profile is called {profile!r}; {_nearest(str(profile), _profiles(parser))}')
+    for where, keys in (('[DEFAULT]', parser.defaults()), *((f'[{s}]', parser[s]) for s in _profiles(parser)), ('the overrides', overrides or {})):
         for key in keys:
             if key not in known: raise ValueError(f'{where}: no setting is called {key!r}; {_nearest(key, known)}')
     missing = sorted(set(known) - set(parser.defaults()))

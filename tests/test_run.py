@@ -229,3 +229,136 @@ def test_real_data_take_the_same_way(tmp_path):
     assert config['num_hidden_layers'] == 3 == len(config['layer_types'])
     gone = call('run', '--profile', 'gsm8k', '--notebooks', '07', '--set', f'data={data}', '--set', 'recorded=cot:teacher/none.jsonl', cwd=tmp_path)
     assert gone.returncode == 2 and 'none.jsonl' in gone.stderr and 'Traceback' not in gone.stderr
+
+
+# --- what another run has made ---------------------------------------------------------------------------------------
+
+SMALL = dict(train_problems=4, dev_problems=2, test_problems=2, test_sets='lab/numbers')
+TEACHING = ('problems', 'completions', 'thoughts', 'examples')
+
+
+def small(root, **given):
+    from mtd.run import Run
+    from mtd.settings import load
+    return Run(load('smoke', SMALL | given), root, newest=False)
+
+
+def manifest(run, name): return json.loads((run.folder/name/'manifest.json').read_text())
+
+
+def stage_files(run, name): return {f: (run.folder/name/f).read_bytes() for f in manifest(run, name)['files']}
+
+
+@pytest.fixture(scope='module')
+def taught(tmp_path_factory):
+    "A run with its teacher's part, to be copied."
+    run = small(tmp_path_factory.mktemp('taught'))
+    run.artifact('examples')
+    return run
+
+
+@pytest.fixture
+def beside(taught, tmp_path):
+    "A copy of that run, and one beside it that differs in a setting of the training alone."
+    import shutil
+    shutil.copytree(taught.root, tmp_path/'runs')
+    first = small(tmp_path)
+    assert first.folder.name == taught.folder.name and first.fresh('examples')
+    return first, small(tmp_path, learning_rate=1e-3)
+
+
+def test_a_run_takes_from_another_what_was_made_from_the_same(beside):
+    import shutil
+    first, second = beside
+    (second.root/'smoke').symlink_to(first.folder.name)
+    second.artifact('examples')
+    for name in TEACHING:
+        assert manifest(second, name)['taken_from'] == first.folder.name and stage_files(second, name) == stage_files(first, name)
+        assert second.fresh(name) and (second.folder/name/'manifest.json').stat().st_ino != (first.folder/name/'manifest.json').stat().st_ino
+    data = 'thoughts/data/train.parquet'
+    assert (first.folder/data).stat().st_ino == (second.folder/data).stat().st_ino, 'it costs no room'
+    shutil.rmtree(first.folder)
+    third = small(second.root.parent, learning_rate=2e-3)
+    third.artifact('examples')
+    assert second.fresh('examples') and manifest(third, 'examples')['taken_from'] == first.folder.name, 'who made it, not who handed it on'
+    assert not list(second.folder.glob('.*.taken'))
+
+
+def break_file(run): (run.folder/'completions'/'completions.jsonl').write_text('x')
+def remove_file(run): (run.folder/'completions'/'bought.jsonl').unlink()
+def break_manifest(run): (run.folder/'completions'/'manifest.json').write_text('{"digest":')
+def strange_manifest(run): (run.folder/'completions'/'manifest.json').write_text('[]')
+def never_finished(run): os.replace(run.folder/'completions', run.folder/'.completions.partial')
+def other_recipe(run): edit_manifest(run, digest='0' * 12)
+def other_inputs(run): edit_manifest(run, inputs={'problems': '0' * 12})
+
+
+def edit_manifest(run, **changed):
+    path = run.folder/'completions'/'manifest.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+@pytest.mark.parametrize('damage', [break_file, remove_file, break_manifest, strange_manifest, never_finished, other_recipe, other_inputs])
+def test_what_is_stale_broken_or_half_written_is_not_taken(beside, damage):
+    first, second = beside
+    want = stage_files(first, 'completions')
+    damage(first)
+    (second.folder/'.completions.taken').mkdir() # what a kill left behind
+    (second.folder/'.completions.taken'/'completions.jsonl').write_text('rubbish')
+    second.artifact('completions')
+    assert 'taken_from' not in manifest(second, 'completions') and stage_files(second, 'completions') == want
+    assert 'taken_from' in manifest(second, 'problems') and not list(second.folder.glob('.*.taken'))
+
+
+def test_damage_to_a_file_that_two_runs_share_is_found_in_both(beside):
+    first, second = beside
+    second.artifact('examples')
+    want = stage_files(first, 'problems')
+    path = first.folder/'problems'/'train.jsonl'
+    path.write_bytes(path.read_bytes()[:-2])
+    assert not first.fresh('problems') and not second.fresh('problems') and not second.fresh('examples')
+    second.artifact('problems')
+    assert stage_files(second, 'problems') == want and not first.fresh('problems')
+    first.artifact('examples')
+    assert manifest(first, 'problems')['taken_from'] == second.folder.name and first.fresh('examples')
+
+
+def test_another_teacher_or_another_input_is_not_taken(beside):
+    first, _ = beside
+    other = small(first.root.parent, slip_rate=0.3)
+    other.artifact('completions')
+    assert 'taken_from' in manifest(other, 'problems') and 'taken_from' not in manifest(other, 'completions')
+
+
+def test_a_student_of_the_same_recipe_is_trained_once(beside):
+    first, _ = beside
+    how = dict(max_steps=2, eval_every=2, student_config='hidden_size:32,intermediate_size:64,num_hidden_layers:2')
+    trained, twin = small(first.root.parent, **how), small(first.root.parent, max_new_tokens=8, **how) # who answers at more length learns the same
+    trained.artifact('student'), twin.artifact('student')
+    assert 'taken_from' not in manifest(trained, 'student') and manifest(twin, 'student')['taken_from'] == trained.folder.name
+    assert twin.digest('predictions') != trained.digest('predictions')
+
+
+@pytest.mark.full
+def test_runs_that_take_while_the_other_is_removed_and_written_end_whole(beside, taught):
+    "Four processes, two of them on the same runs, take stages that are removed and come back file by file under their hands."
+    import shutil
+    code = '''import sys
+from mtd.run import Run
+from mtd.settings import load
+for i in range(12):
+    run = Run(load("smoke", eval(sys.argv[2]) | dict(learning_rate=float(sys.argv[3]) + i / 1e4)), sys.argv[1], newest=False)
+    run.artifact("examples")
+    assert run.fresh("examples")'''
+    first, _ = beside
+    jobs = [subprocess.Popen([sys.executable, '-c', code, str(first.root.parent), repr(SMALL), f'{i}e-2'], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            for i in (1, 1, 2, 3)]
+    while any(job.poll() is None for job in jobs):
+        for name in TEACHING:
+            shutil.rmtree(first.folder/name)
+            time.sleep(0.01)
+            shutil.copytree(taught.folder/name, first.folder/name)
+            time.sleep(0.01)
+    assert all(job.wait() == 0 for job in jobs), [job.stderr.read()[-1500:] for job in jobs]
+    made = list(first.root.glob('smoke-*/examples/manifest.json'))
+    assert len(made) == 1 + 36 and len({json.dumps(json.loads(p.read_text())['files']) for p in made}) == 1
