@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['wilson_interval', 'Score', 'Scores', 'right_ones', 'score', 'score_thoughts', 'combine', 'vote', 'oracle', 'Choice',
-           'apply_rule', 'score_rules', 'choose_order', 'most_frequent_answer', 'constant_outcomes', 'Reply', 'ask']
+           'apply_rule', 'score_rules', 'choose_order', 'most_frequent_answer', 'constant_outcomes', 'dev_accuracy',
+           'Reply', 'ask']
 
 # %% ../nbs/09_evaluation.ipynb #ad8a047a
 import itertools, math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -216,6 +218,26 @@ def constant_outcomes(
 ) -> list[Outcome]: # to be scored like any other
     "The outcomes of always giving one answer."
     return [Outcome('read', Fraction(answer), 'always the same', str(answer))] * n
+
+# %% ../nbs/09_evaluation.ipynb #a07917fb
+def dev_accuracy(
+    rows, # examples with columns `thought`, `input` and `target`
+    n: int, # how many of each thought
+    max_new_tokens: int = 256, # longest answer
+) -> Callable | None: # `Student -> {thought: share of right answers}`; None where there is nothing to ask
+    "A watch for training: the share of right answers to the first examples of each thought."
+    from mtd.prompting import THOUGHTS, execute
+    chosen = {t: [r for r in rows if r['thought'] == t][:n] for t in dict.fromkeys(rows['thought']) if t in THOUGHTS}
+    if not n or not chosen: return None
+    gold = {t: execute(t, [r['target'] for r in mine]) for t, mine in chosen.items()}
+    def accuracy(student):
+        texts = generate(student, [r['input'] for mine in chosen.values() for r in mine], max_new_tokens=max_new_tokens, progress=False)
+        found, texts = {}, iter(texts)
+        for t, mine in chosen.items():
+            outcomes = execute(t, [next(texts) for _ in mine])
+            found[t] = sum(o.ok and o.answer == g.answer for o, g in zip(outcomes, gold[t])) / len(mine)
+        return found
+    return accuracy
 
 # %% ../nbs/09_evaluation.ipynb #919f5b16
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STUDENTS', 'new_student', 'taught_only', 'summed_loss', 'mean_loss', 'TrainResult', 'Watching', 'train_student',
-           'write_model_card', 'push_to_hub']
+           'write_model_card', 'push_to_hub', 'train_apart']
 
 # %% ../nbs/08_finetuning.ipynb #c791258e
 import difflib, itertools, json, math, os, shutil, time
@@ -421,7 +421,7 @@ def _encoded(examples, tokenizer, recipe, folder, processes): # split -> pairs, 
         if not encoded[split]: raise ValueError(f'every example of {split} is longer than max_tokens={recipe["max_tokens"]}; raise it')
     return encoded, dropped
 
-# %% ../nbs/08_finetuning.ipynb #1cce4938
+# %% ../nbs/08_finetuning.ipynb #af54dd9d
 def _low_rank(net, rank): # the same model with low-rank additions, which alone are trained
     try: from peft import LoraConfig, get_peft_model
     except ImportError: raise ImportError("lora_rank needs peft: pip install 'mtd[lora]', or set lora_rank to 0") from None
@@ -434,7 +434,7 @@ def _student_to_train(recipe, tokenizer):
     longest = getattr(net.config, 'max_position_embeddings', None)
     if longest and not net.config.is_encoder_decoder and longest < recipe['max_tokens']:
         raise ValueError(f'{recipe["model"]} has {longest} positions, but max_tokens (max_length) is {recipe["max_tokens"]}; lower it')
-    if recipe['gradient_checkpointing']: net.gradient_checkpointing_enable(dict(use_reentrant=False))
+    if recipe['gradient_checkpointing']: net.activation_checkpointing_enable(dict(use_reentrant=False))
     return _low_rank(net, recipe['lora_rank']) if recipe['lora_rank'] else net
 
 # %% ../nbs/08_finetuning.ipynb #85247082
@@ -596,3 +596,45 @@ def push_to_hub(
     api = HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
     return str(api.upload_folder(repo_id=repo_id, folder_path=str(folder), ignore_patterns=['checkpoints/*'], commit_message='Upload student'))
+
+# %% ../nbs/08_finetuning.ipynb #c76c5695
+def train_apart(
+    processes: int, # how many train together
+    examples, # as for `train_student`
+    folder, # as for `train_student`
+    how: dict, # further arguments of `train_student`
+    watch: dict | None = None, # fields of `Watching`
+    answered: int = 0, # dev examples of each thought that are answered at each evaluation
+) -> TrainResult:
+    "Train in processes of their own, each on a GPU where there are GPUs; `ValueError` says what went wrong in them."
+    import subprocess, sys, torch
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise ValueError(f'processes is {processes}, but there are {torch.cuda.device_count()} GPUs; lower it')
+    folder = Path(folder)
+    job = folder/'job.json'
+    examples.save_to_disk(str(folder/'examples'))
+    write_atomic(job, json.dumps(dict(examples=str(folder/'examples'), folder=str(folder), how=how, watch=watch or {}, answered=answered)))
+    (folder/'error.txt').unlink(missing_ok=True)
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}', '-m', 'mtd.finetuning', str(job)])
+    if (folder/'error.txt').exists(): raise ValueError((folder/'error.txt').read_text())
+    if done.returncode: raise ValueError(f'the {processes} processes that trained into {folder} ended with {done.returncode}; call the same again to go on from the last checkpoint')
+    shutil.rmtree(folder/'examples')
+    job.unlink()
+    return _result(folder, json.loads((folder/'student.json').read_text()))
+
+# %% ../nbs/08_finetuning.ipynb #ccb88f35
+def _work(job): # one process of several
+    import torch
+    from datasets import load_from_disk
+    from mtd.evaluation import dev_accuracy
+    job = json.loads(Path(job).read_text())
+    examples = load_from_disk(job['examples'])
+    try: train_student(examples, job['folder'], **job['how'], watch=Watching(**job['watch'], accuracy=dev_accuracy(examples['dev'], job['answered'])))
+    except (ValueError, OSError) as e:
+        write_atomic(Path(job['folder'])/'error.txt', str(e))
+        raise
+    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
+
+if __name__ == '__main__' and getattr(globals().get('__spec__'), 'name', '') == 'mtd.finetuning':
+    import sys
+    _work(sys.argv[1])

@@ -441,17 +441,23 @@ def make_examples(run, folder):
               _licences(run.settings), f'mtd mix, profile {run.settings.profile}')
 
 # %% ../nbs/run.ipynb #df962e6d
-_TRAINING = 'student_model student_config vocab_size max_length student_seed optimizer learning_rate warmup_steps weight_decay epochs max_steps tokens_per_batch accumulation eval_every patience'
+_TRAINING = ('student_model student_config vocab_size phrases max_length student_seed optimizer learning_rate warmup_steps weight_decay epochs max_steps tokens_per_batch '
+             'accumulation eval_every patience precision compile gradient_checkpointing fsdp lora_rank processes')
 _TRAINERS = 'torch transformers accelerate tokenizers'
 
 def _train(run, examples, folder):
-    from mtd.finetuning import train_student
+    from mtd.evaluation import dev_accuracy
+    from mtd.finetuning import Watching, train_apart, train_student
     from mtd.settings import fields_of
     s = run.settings
     sizes = fields_of(s.student_config, 'student_config', 'hidden_size:256')
-    train_student(examples, folder, model=s.student_model, sizes=sizes, vocab_size=s.vocab_size, max_tokens=s.max_length, seed=s.student_seed,
-                  optimizer=s.optimizer, learning_rate=s.learning_rate, warmup=s.warmup_steps, weight_decay=s.weight_decay, epochs=s.epochs, max_steps=s.max_steps,
-                  tokens_per_batch=s.tokens_per_batch, accumulation=s.accumulation, eval_every=s.eval_every, patience=s.patience)
+    how = dict(model=s.student_model, sizes=sizes, vocab_size=s.vocab_size, phrases=s.phrases, max_tokens=s.max_length, seed=s.student_seed, optimizer=s.optimizer,
+               learning_rate=s.learning_rate, warmup=s.warmup_steps, weight_decay=s.weight_decay, epochs=s.epochs, max_steps=s.max_steps, tokens_per_batch=s.tokens_per_batch,
+               accumulation=s.accumulation, eval_every=s.eval_every, patience=s.patience, precision=s.precision, compile=s.compile,
+               gradient_checkpointing=s.gradient_checkpointing, fsdp=s.fsdp, lora_rank=s.lora_rank)
+    watch = dict(report_to=s.report_to, checkpoint_minutes=s.checkpoint_minutes)
+    if s.processes > 1: train_apart(s.processes, examples, folder, how, watch, s.watch_problems)
+    else: train_student(examples, folder, **how, watch=Watching(**watch, accuracy=dev_accuracy(examples['dev'], s.watch_problems)))
 
 @_stage('examples', _TRAINING, 'finetuning', _TRAINERS)
 def make_student(run, folder):
@@ -461,6 +467,7 @@ def make_student(run, folder):
     _train(run, load_from_disk(str(run.artifact('examples'))), folder)
     write_model_card(folder, f'Student of the mtd profile {run.settings.profile}', '\n'.join(f'- {k}: {v}' for k, v in _licences(run.settings).items()))
 
+# %% ../nbs/run.ipynb #98ed916f
 @_stage('problems', _TRAINING, 'finetuning mixing', _TRAINERS)
 def make_baseline(run, folder):
     "The student of answers alone."

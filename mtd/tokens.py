@@ -6,13 +6,13 @@
 __all__ = ['frequent_phrases', 'build_tokenizer', 'round_trip', 'check_lossless', 'keep_lossless', 'encode', 'tokenizer_of']
 
 # %% ../nbs/tokens.ipynb #67766291
-import os, re
+import os, re, zipfile
 from collections import Counter
 from pathlib import Path
 
 from .core import digest
 
-# %% ../nbs/tokens.ipynb #4454f5e6
+# %% ../nbs/tokens.ipynb #ea42b54f
 def frequent_phrases(
     tokenizer, # cuts the texts into pieces
     texts, # a list of texts
@@ -130,10 +130,10 @@ def encode(
     columns = {k: [r[k] for r in rows] for k in ('id', 'input', 'target')}
     if not columns['id']: return [], []
     file = cache and Path(cache)/f'{digest([columns["input"], columns["target"], tokenizer.backend_tokenizer.to_str()])}.npz'
-    if not (file and file.exists()): ids, ends = _encode(columns, tokenizer)
-    else:
-        with np.load(file) as kept: ids, ends = kept['ids'], kept['ends']
-    if file and not file.exists(): _keep(file, ids=ids, ends=ends)
+    try: ids, ends = _kept(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile): # none, or damaged
+        ids, ends = _encode(columns, tokenizer)
+        if file: _keep(file, ids=ids, ends=ends)
     parts = np.split(ids, ends[:-1])
     pairs = list(zip(parts[::2], parts[1::2]))
     fits = [len(s) + len(t) <= max_tokens for s, t in pairs]
@@ -147,6 +147,11 @@ def _encode(columns, tokenizer): # all ids in one row, and where each input and 
     targets = tokenizer(columns['target'], add_special_tokens=False)['input_ids']
     parts = [part for text, target in zip(columns['input'], targets) for part in (sources[text], target + [tokenizer.eos_token_id])]
     return np.array([i for part in parts for i in part], 'int32'), np.cumsum([len(part) for part in parts])
+
+def _kept(file):
+    import numpy as np
+    if not file: raise FileNotFoundError
+    with np.load(file) as arrays: return arrays['ids'], arrays['ends']
 
 def _keep(file, **arrays): # whole or not at all
     import numpy as np

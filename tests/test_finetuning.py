@@ -1,15 +1,16 @@
 """Training a student: what a lesson has no room for."""
-import itertools, json, os, random, shutil, signal, subprocess, sys, time
+import json, os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from mtd import finetuning as ft
+from mtd import batches, devices, finetuning as ft, tokens
+from mtd.checkpoints import last_checkpoint
 from mtd.generation import chat_template, load_student
+from mtd.muon import muon
 
 SMALL = dict(model='scratch-llama', sizes=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2), vocab_size=300, warmup=4,
-             learning_rate=5e-3, tokens_per_batch=600, max_steps=12, eval_every=4, progress=False)
+             learning_rate=5e-3, tokens_per_batch=600, max_steps=12, eval_every=4, watch=ft.Watching(progress=False))
 SMALL_T5 = SMALL | dict(model='scratch-t5', sizes=dict(d_model=32, d_ff=64, d_kv=8))
 
 def rows(n, seed=0, words=6):
@@ -31,118 +32,84 @@ def trained(examples, tmp_path_factory):
 
 def weights(folder): return (Path(folder)/'model.safetensors').read_bytes()
 
-# ---- batches
-
-lengths_strategy = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 60)), min_size=1, max_size=120)
-
-@given(lengths_strategy, st.integers(20, 400), st.integers(0, 5), st.booleans())
-@hypothesis_settings(max_examples=100, deadline=None)
-def test_a_plan_holds_every_example_once_and_keeps_its_budget(lengths, budget, epoch, flat):
-    plan = ft.plan_batches(lengths, budget, seed=3, epoch=epoch, flat=flat, pool=4)
-    assert sorted(i for b in plan for i in b) == list(range(len(lengths)))
-    for b in plan: assert len(b) == 1 or ft.batch_cost([lengths[i] for i in b], flat) <= budget
-    assert plan == ft.plan_batches(lengths, budget, seed=3, epoch=epoch, flat=flat, pool=4)
-
-def test_epochs_differ_and_processes_share_one_stream():
-    lengths = [(0, n) for n in random.Random(0).choices(range(5, 90), k=200)]
-    assert ft.plan_batches(lengths, 300, epoch=0) != ft.plan_batches(lengths, 300, epoch=1)
-    take = lambda n, **kw: list(itertools.islice(ft.BatchStream(lengths, 300, **kw), n))
-    alone = take(90)
-    shared = [take(30, rank=r, world=3) for r in range(3)]
-    assert [b for step in zip(*shared) for b in step] == alone
-
-def test_like_lengths_waste_less_than_half_of_what_chance_wastes():
-    lengths = [(0, n) for n in random.Random(0).choices(range(20, 300), k=1000)]
-    waste = lambda plan: 1 - sum(sum(x) for x in lengths) / sum(ft.batch_cost([lengths[i] for i in b], False) for b in plan)
-    chance = random.Random(1).sample(range(1000), 1000)
-    assert waste(ft.plan_batches(lengths, 3000)) < 0.5 * waste([chance[i:i + 16] for i in range(0, 1000, 16)])
-
-# ---- tokenizer and encoding
-
-@given(st.text(max_size=200))
-@hypothesis_settings(max_examples=200, deadline=None)
-def test_the_tokenizer_loses_nothing(tokenizer_of_the_tests, text):
-    text = text.replace('<pad>', '').replace('</s>', '')
-    ids = tokenizer_of_the_tests(text)['input_ids']
-    assert tokenizer_of_the_tests.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == text.encode('utf-8', 'replace').decode()
-
-@pytest.fixture(scope='module')
-def tokenizer_of_the_tests(): return ft.build_tokenizer([r['input'] + r['target'] for r in rows(50)], 300)
-
-def test_the_tokenizer_is_the_same_every_time_and_splits_digits(tokenizer_of_the_tests):
-    again = ft.build_tokenizer([r['input'] + r['target'] for r in rows(50)], 300)
-    assert again.get_vocab() == tokenizer_of_the_tests.get_vocab()
-    assert [t.strip('Ġ') for t in again.tokenize('x = 1234')][-4:] == list('1234')
-
-def test_a_target_that_holds_a_special_token_is_found_before_training(examples, tmp_path):
-    from datasets import Dataset, DatasetDict
-    bad = DatasetDict(train=Dataset.from_list(rows(3) + [dict(id='bad', input='q', target='ans = </s> 3')]))
-    with pytest.raises(ValueError, match='changes target 3'): ft.train_student(bad, tmp_path/'s', **SMALL)
-
 def test_long_examples_are_dropped_by_name_and_never_cut(examples, tmp_path):
-    tokenizer = ft.build_tokenizer([r['input'] + r['target'] for split in ('dev', 'train') for r in examples[split]], SMALL['vocab_size'])
+    tokenizer = tokens.tokenizer_of(examples, SMALL['vocab_size'])
     lengths = {r['id']: len(tokenizer(r['input'])['input_ids']) + len(tokenizer(r['target'])['input_ids']) + 1 for r in examples['train']}
     limit = sorted(lengths.values())[60]
     result = ft.train_student(examples, tmp_path/'s', **(SMALL | dict(max_tokens=limit, max_steps=2)))
     assert result.dropped['train'] == [i for i in lengths if lengths[i] > limit] != []
     with pytest.raises(ValueError, match='every example of train'): ft.train_student(examples, tmp_path/'t', **(SMALL | dict(max_tokens=5)))
 
+def test_a_target_that_holds_a_special_token_is_found_before_training(tmp_path):
+    from datasets import Dataset, DatasetDict
+    bad = DatasetDict(train=Dataset.from_list(rows(3) + [dict(id='bad', input='q', target='ans = </s> 3')]))
+    with pytest.raises(ValueError, match='changes target 3'): ft.train_student(bad, tmp_path/'s', **SMALL)
+
 # ---- the loss
 
-@pytest.mark.parametrize('model', ['scratch-llama', 'scratch-t5'])
-def test_one_batch_of_32_equals_4_accumulated_batches_of_8(model, tokenizer_of_the_tests, tmp_path):
-    tokenizer, double = tokenizer_of_the_tests, model == 'scratch-t5'
-    from datasets import Dataset
-    encoded, _ = ft.encode(Dataset.from_list(rows(200)), tokenizer, double)
-    longest = max(len(e['labels']) for e in encoded)
-    encoded = sorted(encoded, key=lambda e: len(e['labels']))[:16] + sorted(encoded, key=lambda e: -len(e['labels']))[:16] # unequal on purpose
-    seen = {}
-    for accumulation in (1, 4):
-        settings = dict(SMALL if not double else SMALL_T5, max_steps=1, eval_every=1, accumulation=accumulation)
-        recipe = {k: settings.get(k, d) for k, d in dict(SMALL, accumulation=1, seed=0, optimizer='adamw', schedule='linear', weight_decay=.0, adam_beta2=.98, precision='fp32', flat=False, patience=0).items()}
-        net = ft.new_student(model, tokenizer, recipe['sizes'])
-        args = ft._arguments(tmp_path/f'{model}{accumulation}', recipe, False)
-        trainer = ft._trainer(net, tokenizer, tmp_path, recipe, dict(train=encoded), args, False)
-        trainer.stream = [list(range(32))] if accumulation == 1 else [list(range(i, i + 8)) for i in range(0, 32, 8)]
-        trainer.args.max_steps = 1
-        trainer.train()
-        seen[accumulation] = [trainer.state.log_history[0][k] for k in ('loss', 'grad_norm')]
-    assert seen[1] == pytest.approx(seen[4], rel=1e-4), seen
+RECIPE = dict(learning_rate=5e-3, warmup=4, tokens_per_batch=10**6, eval_every=1, accumulation=1, seed=0, optimizer='adamw', weight_decay=.0, precision='fp32', patience=0,
+              compile=False, gradient_checkpointing=False, fsdp=False, lora_rank=0)
 
-def test_end_to_end_rows_have_the_loss_and_gradient_of_padded_ones(tokenizer_of_the_tests):
-    import torch
+@pytest.fixture(scope='module')
+def tokenizer(): return tokens.build_tokenizer([r['input'] + r['target'] for r in rows(50)], 300)
+
+def unequal(tokenizer): # sixteen short and sixteen long targets
     from datasets import Dataset
-    encoded, _ = ft.encode(Dataset.from_list(rows(9)), tokenizer_of_the_tests, False)
-    found = []
-    for flat in (False, True):
-        net = ft.new_student('scratch-llama', tokenizer_of_the_tests, dict(hidden_size=32, intermediate_size=64))
-        batch = ft.collate(encoded, 0, flat=flat)
-        labels = batch.pop('labels')
-        loss = ft.summed_loss(net(**batch).logits, labels, True)
+    pairs = sorted(tokens.encode(Dataset.from_list(rows(200)), tokenizer)[0], key=lambda p: len(p[1]))
+    return pairs[:16] + pairs[-16:]
+
+def first_step(model, tokenizer, folder, batches, **change):
+    "Loss, gradient norm and weights after one step of the trainer on these batches of `unequal`."
+    import torch
+    recipe = RECIPE | dict(accumulation=len(batches)) | change
+    net = ft.new_student(model, tokenizer, (SMALL_T5 if model == 'scratch-t5' else SMALL)['sizes'])
+    if recipe['gradient_checkpointing']: net.activation_checkpointing_enable(dict(use_reentrant=False))
+    args = ft._arguments(folder, recipe, False)
+    trainer = ft._trainer(net, tokenizer, folder, recipe, dict(train=unequal(tokenizer)), args)
+    trainer.stream, trainer.args.max_steps = batches, 1
+    trainer.train()
+    return [trainer.state.log_history[0][k] for k in ('loss', 'grad_norm')], torch.cat([p.detach().flatten() for p in net.parameters()])
+
+@pytest.mark.parametrize('model', ['scratch-llama', 'scratch-lfm2', 'scratch-t5'])
+def test_one_batch_of_32_equals_4_accumulated_batches_of_8(model, tokenizer, tmp_path):
+    whole, _ = first_step(model, tokenizer, tmp_path/'1', [list(range(32))])
+    parts, _ = first_step(model, tokenizer, tmp_path/'4', [list(range(i, i + 8)) for i in range(0, 32, 8)])
+    assert whole == pytest.approx(parts, rel=1e-4)
+
+@pytest.mark.parametrize('model', ['scratch-llama', 'scratch-t5'])
+def test_activations_computed_twice_give_the_same_step(model, tokenizer, tmp_path):
+    kept, a = first_step(model, tokenizer, tmp_path/'kept', [list(range(32))])
+    again, b = first_step(model, tokenizer, tmp_path/'again', [list(range(32))], gradient_checkpointing=True)
+    assert kept == pytest.approx(again, rel=1e-5) and (a - b).abs().max() < 1e-5
+
+@pytest.mark.parametrize('model', ['scratch-llama', 'scratch-lfm2', 'scratch-t5'])
+def test_only_taught_positions_reach_the_output_layer_and_the_gradient_is_the_same(model, tokenizer):
+    import torch
+    double, found, widths = model == 'scratch-t5', [], []
+    for ours in (True, False):
+        net = ft.new_student(model, tokenizer, (SMALL_T5 if double else SMALL)['sizes'])
+        batch = batches.collate(unequal(tokenizer), 0, 0 if double else None)
+        head = ft._Head(net)
+        net.get_output_embeddings().register_forward_hook(lambda m, args, out: widths.append(out.numel() // out.shape[-1]))
+        loss = ft._forward(net, head, ft.taught_only(batch, not double)) if ours else net(**batch).loss * (batch['labels'] != -100).sum()
         loss.backward()
         found.append((loss.item(), torch.cat([p.grad.flatten() for p in net.parameters()])))
-        if flat: assert batch['input_ids'].shape == (1, sum(len(e['input_ids']) for e in encoded))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
-    assert torch.allclose(found[0][1], found[1][1], atol=1e-3, rtol=1e-3)
+    assert widths[0] == (batch['labels'] != -100).sum() < widths[1] == batch['labels'].numel()
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5) and torch.allclose(found[0][1], found[1][1], atol=2e-3, rtol=2e-3)
 
-def test_a_run_end_to_end_learns_as_well(examples, tmp_path):
-    flat = ft.train_student(examples, tmp_path/'flat', **(SMALL | dict(flat=True, max_steps=24)))
-    assert flat.padding == 0 and flat.log[-1]['dev_loss'] < flat.log[0]['dev_loss'] - 0.3
-    with pytest.raises(ValueError, match='end to end'): ft.train_student(examples, tmp_path/'t5', **(SMALL_T5 | dict(flat=True)))
-
-def test_a_student_with_convolutions_and_muon_resumes_and_pads_like_any_other(examples, tokenizer_of_the_tests, tmp_path):
+def test_a_student_with_convolutions_and_muon_resumes_and_pads_like_any_other(examples, tokenizer, tmp_path):
     import torch
     settings = SMALL | dict(model='scratch-lfm2', optimizer='muon', sizes=dict(hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2))
     whole = ft.train_student(examples, tmp_path/'whole', **settings)
-    assert whole.log[-1]['dev_loss'] < whole.log[0]['dev_loss']
-    with pytest.raises(ValueError, match='convolutions'): ft.train_student(examples, tmp_path/'flat', **(settings | dict(flat=True)))
-    net, optimiser = ft.new_student('scratch-lfm2', tokenizer_of_the_tests, settings['sizes']), None
-    optimiser = ft._muon(net, dict(learning_rate=1e-3, adam_beta2=.98, weight_decay=.01))
-    assert sorted(len(g['params']) for g in optimiser.param_groups)[0] > 0 and sum(len(g['params']) for g in optimiser.param_groups) == len(list(net.parameters()))
-    encoded, _ = ft.encode(examples['dev'], tokenizer_of_the_tests, False)
-    together, alone = ft.collate(encoded, 0), [ft.collate([e], 0) for e in encoded]
-    with torch.no_grad(): sums = [ft.summed_loss(net(input_ids=b['input_ids']).logits, b['labels'], True).item() for b in (together, *alone)]
+    assert whole.log[-1]['dev_loss'] < dev_losses(whole)[0]
+    net = ft.new_student('scratch-lfm2', tokenizer, settings['sizes'])
+    optimiser = muon(net, 1e-3)
+    assert [len(g['params']) > 0 for g in optimiser.param_groups] == [True] * 3 and sum(len(g['params']) for g in optimiser.param_groups) == len(list(net.parameters()))
+    pairs, head = tokens.encode(examples['dev'], tokenizer)[0], ft._Head(net)
+    with torch.no_grad(): sums = [ft._forward(net, head, ft.taught_only(batches.collate(b, 0), True)).item() for b in (pairs, *([p] for p in pairs))]
     assert sums[0] == pytest.approx(sum(sums[1:]), rel=1e-4)
+
+def dev_losses(result): return [r['dev_loss'] for r in result.log if 'dev_loss' in r]
 
 # ---- a run
 
@@ -159,21 +126,23 @@ def test_a_finished_run_returns_at_once_and_another_recipe_is_refused(examples, 
         ft.train_student(examples, trained.folder, **(SMALL | dict(learning_rate=0.1)))
 
 def test_the_log_is_a_learning_curve(trained):
-    assert [r['step'] for r in trained.log] == [4, 8, 12]
-    assert all({'tokens', 'seconds', 'train_loss', 'dev_loss'} <= set(r) for r in trained.log)
+    assert [r['step'] for r in trained.log] == list(range(1, 13)) and [r['step'] for r in trained.log if 'dev_loss' in r] == [4, 8, 12]
+    assert all({'tokens', 'seconds', 'train_loss', 'tokens_per_second', 'utilisation', 'memory'} <= set(r) for r in trained.log)
+    steps = [json.loads(line) for line in (trained.folder/'steps.jsonl').read_text().splitlines()]
+    assert [r['step'] for r in steps] == list(range(1, 13)) and all(r['tokens_per_second'] > 0 and 0 < r['utilisation'] < 1.5 and r['memory'] > 10**7 for r in steps)
     assert [r['tokens'] for r in trained.log] == sorted(r['tokens'] for r in trained.log) and trained.tokens == trained.log[-1]['tokens']
     assert trained.log == [json.loads(line) for line in (trained.folder/'log.jsonl').read_text().splitlines()]
 
 def test_epochs_are_counted_in_steps(examples, tmp_path):
     result = ft.train_student(examples, tmp_path/'s', **(SMALL | dict(max_steps=0, epochs=2, eval_every=50)))
-    tokens = sum(len(e['input_ids']) for e in ft.encode(examples['train'], load_student(result.folder).tokenizer, False)[0])
-    assert result.tokens == pytest.approx(2 * tokens, rel=0.1)
+    real = sum(len(s) + len(t) for s, t in tokens.encode(examples['train'], load_student(result.folder).tokenizer)[0])
+    assert result.tokens == pytest.approx(2 * real, rel=0.1)
 
 def test_early_stopping_keeps_the_best_weights(examples, tmp_path):
     from datasets import Dataset, DatasetDict
     against = DatasetDict(train=examples['train'], dev=Dataset.from_list([r | dict(target='no no no no') for r in rows(8)]))
     result = ft.train_student(against, tmp_path/'s', **(SMALL | dict(max_steps=60, patience=2, learning_rate=2e-2)))
-    scored = {r['step']: r['dev_loss'] for r in result.log}
+    scored = {r['step']: r['dev_loss'] for r in result.log if 'dev_loss' in r}
     assert result.steps == result.best_step + 8 < 60, 'two evaluations without a lower loss, then the end'
     assert result.dev_loss == min(scored.values()) == scored[result.best_step]
     with pytest.raises(ValueError, match='dev split'):
@@ -186,7 +155,7 @@ def test_without_a_dev_split_the_last_weights_are_kept(examples, tmp_path):
 
 def test_an_encoder_decoder_trains_by_the_same_call(examples, tmp_path):
     result = ft.train_student(examples, tmp_path/'s', **(SMALL_T5 | dict(max_steps=24)))
-    assert result.log[-1]['dev_loss'] < result.log[0]['dev_loss'] and load_student(result.folder).encoder_decoder
+    assert dev_losses(result)[-1] < dev_losses(result)[0] and load_student(result.folder).encoder_decoder
 
 def test_a_student_moves_answers_and_is_trained_further(examples, trained, tmp_path):
     import torch
@@ -197,7 +166,7 @@ def test_a_student_moves_answers_and_is_trained_further(examples, trained, tmp_p
     with torch.inference_mode(): a, b = (s.model.generate(**batch, max_new_tokens=8) for s in (student, load_student(trained.folder)))
     assert torch.equal(a, b)
     further = ft.train_student(examples, tmp_path/'further', **(SMALL | dict(model=str(moved), sizes=None)))
-    assert further.log[0]['dev_loss'] < trained.log[0]['dev_loss']
+    assert dev_losses(further)[0] < dev_losses(trained)[0]
     with pytest.raises(ValueError, match='cannot be given'): ft.train_student(examples, tmp_path/'x', **(SMALL | dict(model=str(moved))))
 
 @pytest.mark.parametrize('wrong, message', [
@@ -211,32 +180,28 @@ def test_impossible_settings_say_what_to_change(examples, tmp_path, wrong, messa
 def script(tmp_path, examples, folder, settings):
     examples.save_to_disk(tmp_path/'examples')
     path = tmp_path/'train.py'
-    path.write_text('import datasets, sys\nfrom mtd.finetuning import train_student\n'
+    path.write_text('import datasets, sys\nfrom mtd.finetuning import Watching, train_student\n'
                     f'train_student(datasets.load_from_disk({str(tmp_path/"examples")!r}), {str(folder)!r}, **{settings!r})\n')
     return path
 
-def kill_when(process, ready):
+def kill_when(process, ready, said):
     while process.poll() is None and not ready(): time.sleep(0.01)
-    assert process.poll() is None, 'the run ended before it could be killed'
+    assert process.poll() is None, f'the run ended before it could be killed: {said.read_text()[-2000:]}'
     process.send_signal(signal.SIGKILL); process.wait()
 
 def test_a_killed_run_ends_with_the_same_weights(examples, tmp_path):
     import torch
     settings = SMALL | dict(max_steps=150, eval_every=15, warmup=20, optimizer='muon')
-    run = subprocess.Popen([sys.executable, script(tmp_path, examples, tmp_path/'killed', settings)], stderr=subprocess.DEVNULL,
+    run = subprocess.Popen([sys.executable, script(tmp_path, examples, tmp_path/'killed', settings)], stderr=open(tmp_path/'said', 'w'),
                            env=os.environ | {'OMP_NUM_THREADS': str(torch.get_num_threads())})
-    kill_when(run, lambda: ft.last_checkpoint(tmp_path/'killed'/'checkpoints'))
-    good = ft.last_checkpoint(tmp_path/'killed'/'checkpoints')
-    for broken, name in ((9001, 'optimizer.pt'), (9002, 'model.safetensors'), (9003, 'trainer_state.json')): # as if killed while writing
-        torn = shutil.copytree(good, good.with_name(f'checkpoint-{broken}'))
-        state = json.loads((torn/'trainer_state.json').read_text()) | dict(global_step=broken)
-        (torn/'trainer_state.json').write_text(json.dumps(state))
-        (torn/name).write_bytes((torn/name).read_bytes()[:-100])
-    assert ft.last_checkpoint(tmp_path/'killed'/'checkpoints') == good
+    kill_when(run, lambda: last_checkpoint(tmp_path/'killed'/'checkpoints'), tmp_path/'said')
+    good = last_checkpoint(tmp_path/'killed'/'checkpoints')
+    torn = shutil.copytree(good, good.with_name('checkpoint-9001')) # as if killed while writing
+    (torn/'sealed.json').unlink()
     resumed = ft.train_student(examples, tmp_path/'killed', **settings) # in this process, with other random states
     whole = ft.train_student(examples, tmp_path/'whole', **settings)
     assert weights(resumed.folder) == weights(whole.folder)
-    drop_time = lambda log: [{k: v for k, v in r.items() if k != 'seconds'} for r in log]
+    drop_time = lambda log: [{k: r[k] for k in ('step', 'tokens', 'train_loss', 'dev_loss', 'learning_rate', 'grad_norm') if k in r} for r in log]
     assert drop_time(resumed.log) == drop_time(whole.log)
 
 def test_a_run_killed_after_its_last_step_is_only_finished(examples, trained, tmp_path, monkeypatch):
@@ -270,27 +235,117 @@ def test_the_card_and_the_upload(trained, tmp_path, monkeypatch):
     assert calls == ['t', ('me/student', True, True), ('me/student', folder, ['checkpoints/*'])]
     with pytest.raises(FileNotFoundError, match='no finished student'): ft.push_to_hub(tmp_path, 'me/student')
 
+# ---- what a device can bear, and what goes wrong
+
+def test_a_batch_that_does_not_fit_is_refused_before_the_first_step(examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(ft, 'memory_at_hand', lambda device: 2 * 2**20)
+    with pytest.raises(ValueError, match='tokens_per_batch to .* and accumulation .* times as high, or set gradient_checkpointing'): ft.train_student(examples, tmp_path/'s', **SMALL)
+    monkeypatch.setattr(ft, 'memory_at_hand', lambda device: 10**5)
+    with pytest.raises(ValueError, match='smaller student_model'): ft.train_student(examples, tmp_path/'s', **SMALL)
+    monkeypatch.undo()
+    assert ft.train_student(examples, tmp_path/'s', **SMALL).steps == 12, 'the refusal left something behind'
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_good(examples, tmp_path):
+    good = ft.train_student(examples, tmp_path/'good', **(SMALL | dict(watch=ft.Watching(progress=False, keep_checkpoints=True))))
+    with pytest.raises(ValueError, match='not a number any more at step .*lower learning_rate.*No checkpoint was written'):
+        ft.train_student(examples, tmp_path/'bad', **(SMALL | dict(learning_rate=1e18)))
+    assert not list((tmp_path/'bad').glob('checkpoints/*/sealed.json')) and not (tmp_path/'bad'/'model.safetensors').exists() and good.dev_loss > 0
+
+def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(examples, trained, tmp_path):
+    path = script(tmp_path, examples, tmp_path/'s', SMALL)
+    limited = 'import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n' + path.read_text()
+    (tmp_path/'limited.py').write_text(limited) # no file of more than 150 kB: weights fit, the optimiser's averages do not
+    full = subprocess.run([sys.executable, tmp_path/'limited.py'], capture_output=True, text=True)
+    assert full.returncode and 'OSError: checkpoint-4 could not be written' in full.stderr and 'make room' in full.stderr, full.stderr[-1500:]
+    assert weights(ft.train_student(examples, tmp_path/'s', **SMALL).folder) == weights(trained.folder)
+
+def test_damaged_checkpoints_are_told_and_the_older_one_is_gone_on_from(examples, tmp_path, monkeypatch, capsys):
+    kept = SMALL | dict(watch=ft.Watching(progress=False, keep_checkpoints=True))
+    with monkeypatch.context() as m:
+        def die(*a): raise KeyboardInterrupt
+        m.setattr(ft, '_finish', die)
+        with pytest.raises(KeyboardInterrupt): ft.train_student(examples, tmp_path/'s', **kept)
+    stand = sorted((tmp_path/'s'/'checkpoints').glob('checkpoint-*'), key=lambda p: int(p.name.split('-')[1]))
+    assert len(stand) == 2
+    (stand[1]/'model.safetensors').write_bytes(b'?' + (stand[1]/'model.safetensors').read_bytes()[1:])
+    result = ft.train_student(examples, tmp_path/'s', **kept)
+    assert 'damaged: model.safetensors' in capsys.readouterr().err and result.steps == 12 and weights(result.folder) == weights(ft.train_student(examples, tmp_path/'again', **SMALL).folder)
+    (tmp_path/'s'/'student.json').unlink()
+    for c in (tmp_path/'s'/'checkpoints').glob('checkpoint-*'): (c/'optimizer.pt').unlink()
+    (tmp_path/'s'/'recipe.json').write_text(json.dumps(json.loads((tmp_path/'again'/'student.json').read_text())['recipe']))
+    with pytest.raises(ValueError, match='no good checkpoint.*optimizer.pt is gone'): ft.train_student(examples, tmp_path/'s', **kept)
+
+def test_a_checkpoint_comes_with_the_minutes_too(examples, tmp_path):
+    result = ft.train_student(examples, tmp_path/'s', **(SMALL | dict(eval_every=12, watch=ft.Watching(progress=False, checkpoint_minutes=0, keep_checkpoints=True))))
+    assert {p.name for p in (result.folder/'checkpoints').glob('*')} >= {'checkpoint-11', 'checkpoint-12'}
+
+def test_the_accuracy_of_answers_is_logged_and_changes_no_weight(examples, trained, tmp_path):
+    seen = []
+    def accuracy(student):
+        seen.append(student.model.training)
+        return dict(a=.25, b=.75)
+    result = ft.train_student(examples, tmp_path/'s', **(SMALL | dict(watch=ft.Watching(progress=False, accuracy=accuracy))))
+    assert seen == [False] * 3 and weights(result.folder) == weights(trained.folder) and result.dev_accuracy == .5
+    assert [(r['dev_accuracy'], r['dev_accuracy_b']) for r in result.log if 'dev_loss' in r] == [(.5, .75)] * 3
+
+def test_tensorboard_sees_the_run(examples, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    monkeypatch.setenv('TENSORBOARD_LOGGING_DIR', str(tmp_path/'board'))
+    ft.train_student(examples, tmp_path/'s', **(SMALL | dict(watch=ft.Watching(progress=False, report_to=('tensorboard',)))))
+    board = EventAccumulator(str(tmp_path/'board')); board.Reload()
+    assert {'train/loss', 'eval/loss', 'train/tokens_per_second', 'train/utilisation'} <= set(board.Tags()['scalars'])
+    assert [e.step for e in board.Scalars('eval/loss')] == [4, 8, 12]
+
 @pytest.mark.full
-def test_two_processes_train_one_student(examples, tmp_path):
-    settings = SMALL | dict(max_steps=20, eval_every=10)
-    path = script(tmp_path, examples, tmp_path/'two', settings)
-    path.write_text("""import os, torch, torch.distributed as dist
-from mtd import finetuning
-run = finetuning._run
-def run_and_compare(trainer, *more):
-    run(trainer, *more)
-    mine = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-    both = [torch.zeros_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(both, mine)
-    os.write(1, f'processes {dist.get_world_size()} equal {torch.equal(*both)}\\n'.encode()) # at once, since two processes write
-finetuning._run = run_and_compare
-""" + path.read_text() + 'dist.destroy_process_group()\n')
-    run = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', '29617', str(path)],
-                         capture_output=True, text=True, env=os.environ | {'OMP_NUM_THREADS': '1'}, timeout=300)
-    assert run.returncode == 0 and run.stdout.count('processes 2 equal True') == 2, run.stderr[-3000:]
-    record = json.loads((tmp_path/'two'/'student.json').read_text())
-    assert record['processes'] == 2
+def test_a_compiled_student_takes_the_same_steps(examples, trained, tmp_path):
+    result = ft.train_student(examples, tmp_path/'s', **(SMALL | dict(compile=True)))
+    assert dev_losses(result) == pytest.approx(dev_losses(trained), rel=1e-3)
+
+def test_low_rank_additions_are_merged_into_the_student(examples, trained, tmp_path):
     import torch
-    one = load_student(ft.train_student(examples, tmp_path/'one', **(settings | dict(accumulation=2))).folder, device='cpu').model.state_dict()
-    two = load_student(tmp_path/'two', device='cpu').model.state_dict()
-    assert all(torch.allclose(one[k], two[k], atol=2e-3) for k in one), 'two processes do not do what one with twice the batches does'
+    settings = SMALL | dict(model=str(trained.folder), sizes=None, lora_rank=4)
+    result = ft.train_student(examples, tmp_path/'s', **settings)
+    assert dev_losses(result)[-1] < dev_losses(trained)[-1]
+    before, after = (load_student(r.folder, device='cpu').model.state_dict() for r in (trained, result))
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert set(before) == set(after) and any('q_proj' in k for k in changed) and not any('embed' in k or 'norm' in k for k in changed)
+    with pytest.raises(ValueError, match='lora_rank'): ft.train_student(examples, tmp_path/'t', **(SMALL | dict(lora_rank=4)))
+
+@pytest.mark.parametrize('wrong, message', [(dict(fsdp=True), 'torchrun'), (dict(fsdp=True, optimizer='muon'), 'whole matrices'), (dict(max_tokens=5000), '1024 positions')])
+def test_what_cannot_be_together_is_refused(examples, tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message): ft.train_student(examples, tmp_path/'s', **(SMALL | wrong))
+
+# ---- several processes
+
+@pytest.mark.full
+@pytest.mark.parametrize('fsdp', [False, True])
+def test_two_processes_take_the_steps_of_one_with_twice_the_batches(examples, tmp_path, fsdp):
+    import torch
+    how = {k: v for k, v in SMALL.items() if k != 'watch'} | dict(max_steps=20, eval_every=10)
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('OMP_NUM_THREADS', '1')
+        two = ft.train_apart(2, examples, tmp_path/'two', how | dict(fsdp=fsdp), dict(progress=False))
+    assert json.loads((two.folder/'student.json').read_text())['processes'] == 2 and not (two.folder/'job.json').exists()
+    one = ft.train_student(examples, tmp_path/'one', **(how | dict(accumulation=2)), watch=ft.Watching(progress=False))
+    assert two.tokens == one.tokens and dev_losses(two) == pytest.approx(dev_losses(one), rel=1e-3)
+    a, b = (load_student(r.folder, device='cpu').model.state_dict() for r in (one, two))
+    assert all(torch.allclose(a[k], b[k], atol=2e-3) for k in a), 'two processes do not do what one with twice the batches does'
+
+@pytest.mark.full
+def test_two_killed_processes_go_on_and_an_error_in_one_is_told(examples, tmp_path):
+    how = {k: v for k, v in SMALL.items() if k != 'watch'} | dict(max_steps=60, eval_every=10)
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('OMP_NUM_THREADS', '1')
+        with pytest.raises(ValueError, match='neither max_steps nor epochs'): ft.train_apart(2, examples, tmp_path/'wrong', how | dict(max_steps=0, epochs=0), dict(progress=False))
+        whole = ft.train_apart(2, examples, tmp_path/'whole', how, dict(progress=False))
+        job = dict(examples=str(tmp_path/'examples'), folder=str(tmp_path/'killed'), how=how, watch=dict(progress=False), answered=0)
+        examples.save_to_disk(job['examples'])
+        (tmp_path/'job.json').write_text(json.dumps(job))
+        run = subprocess.Popen([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m', 'mtd.finetuning', str(tmp_path/'job.json')],
+                               stderr=open(tmp_path/'said', 'w'), start_new_session=True)
+        while run.poll() is None and not list((tmp_path/'killed').glob('checkpoints/*/sealed.json')): time.sleep(0.01)
+        assert run.poll() is None, (tmp_path/'said').read_text()[-2000:]
+        os.killpg(run.pid, signal.SIGKILL); run.wait()
+        with pytest.raises(ValueError, match='2 processes wrote it'): ft.train_student(examples, tmp_path/'killed', **how)
+        resumed = ft.train_apart(2, examples, tmp_path/'killed', how, dict(progress=False))
+    assert weights(resumed.folder) == weights(whole.folder)
