@@ -2,8 +2,8 @@
 
 `python benchmarks/scoring.py STUDENT_FOLDER [n]`, a student of the `lab` profile (`runs/lab/student`), measures that student, a T5 of the table
 `STUDENTS` trained on the same examples for as long as it takes to stop by itself, and on a GPU (`--device cuda`) CodeT5-base's shape with random
-weights, in bf16, where every answer ends at a length drawn from those of GSM8K's solutions (a log-normal around 100 tokens).
-A and B alternate; each round gives a ratio. An answer that differs is a tie where, at the first token that differs, the two tokens' logits
+weights, in bf16, where every answer ends at a length drawn from a log-normal around 90 tokens, at most 256, as GSM8K's solutions have it.
+On a processor the time is the processor's, one thread unless `--threads` says otherwise, since other work may go on beside it; on a GPU it is the wall's. A and B alternate; each round gives a ratio. An answer that differs is a tie where, at the first token that differs, the two tokens' logits
 in a pass of the whole text alone, in fp32, are nearer than rounding moves them; all others are errors and are counted as such."""
 import argparse, json, os, platform, random, statistics, tempfile, time
 from dataclasses import replace
@@ -23,8 +23,10 @@ ROUNDS = 5
 NEAR = {torch.float32: 1e-4, torch.bfloat16: 3e-2} # two logits are as good as equal where they differ by less than this share of the largest
 
 
-def sync(device):
-    if device.type == 'cuda': torch.cuda.synchronize()
+def clock(device): # seconds: of the processor where it computes, for other work may go on beside it; of the wall where a GPU does
+    if device.type == 'cpu': return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 class AtLength:
@@ -80,9 +82,9 @@ def measure(name, student, inputs, most, budget, lengths=None, rounds=ROUNDS):
         plain(student, inputs[:32], 8); ours(student, inputs[:32], 8, budget) # nothing is loaded late
         for _ in range(rounds):
             for way, run in ways.items():
-                sync(device); began = time.perf_counter()
+                began = clock(device)
                 found = run()
-                sync(device); times[way].append(time.perf_counter() - began)
+                times[way].append(clock(device) - began)
                 answers[way] = found
     exact = load_student(student.path, device, 'fp32') if student.model.dtype != torch.float32 else student
     differ = [(t, a, b) for t, a, b in zip(inputs, answers['peer'], answers['ours']) if a != b]
@@ -99,7 +101,7 @@ def measure(name, student, inputs, most, budget, lengths=None, rounds=ROUNDS):
     return row
 
 
-def where(device): return torch.cuda.get_device_name(device) if device.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
+def where(device): return torch.cuda.get_device_name(device) if device.type == 'cuda' else f'CPU, {torch.get_num_threads()} thread' + 's' * (torch.get_num_threads() > 1)
 
 
 def steps(student, inputs, most, budget):
@@ -107,15 +109,15 @@ def steps(student, inputs, most, budget):
     order = sorted(inputs, key=lambda t: len(student.tokenizer(t)['input_ids']))
     ways = {'in the order of the data, 32 rows': lambda: plain(student, inputs, most), 'like length, 32 rows': lambda: plain(student, order, most),
             'like length, 256 rows': lambda: plain(student, order, most, 256),
-            'our loop, 32 rows': lambda: ours(student, inputs, most, 32 * (max(map(len, student.tokenizer(inputs)['input_ids'])) + most)),
+            'our loop, 32 rows of the longest': lambda: ours(student, inputs, most, 32 * (max(map(len, student.tokenizer(inputs)['input_ids'])) + most)),
             'our loop, the whole budget': lambda: ours(student, inputs, most, budget)}
     found = {name: [] for name in ways}
     with torch.inference_mode(), quiet_transformers():
         for _ in range(3):
             for name, way in ways.items():
-                sync(student.model.device); began = time.perf_counter()
+                began = clock(student.model.device)
                 way()
-                sync(student.model.device); found[name].append(time.perf_counter() - began)
+                found[name].append(clock(student.model.device) - began)
     rates = {name: round(len(inputs) / statistics.median(times), 2) for name, times in found.items()}
     print(json.dumps(rates), flush=True)
     return rates
@@ -152,9 +154,9 @@ def codet5(folder, device, inputs, tokenizer):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('student', help="a trained student's folder"); parser.add_argument('n', nargs='?', type=int, default=900)
-    parser.add_argument('--device', default='cpu'); parser.add_argument('--threads', type=int, default=0); parser.add_argument('--t5', help='a folder for the T5, kept')
+    parser.add_argument('--device', default='cpu'); parser.add_argument('--threads', type=int, default=1); parser.add_argument('--t5', help='a folder for the T5, kept')
     given = parser.parse_args()
-    if given.threads: torch.set_num_threads(given.threads)
+    torch.set_num_threads(given.threads)
     path, inputs, rows = Path(__file__).parent/'results'/'scoring.json', lab_inputs(given.n), []
     found = json.loads(path.read_text()) if path.exists() else {}
     student = load_student(given.student, given.device)

@@ -67,7 +67,7 @@ def load_student(
         model = family.from_pretrained(path, attn_implementation='sdpa', dtype=torch.bfloat16 if half else torch.float32)
         return Student(path, model.to(device).eval(), AutoTokenizer.from_pretrained(path), record)
 
-# %% ../nbs/generation.ipynb #153efff9
+# %% ../nbs/generation.ipynb #bfc71c0e
 @lru_cache(1)
 def _layer_class():
     from transformers.cache_utils import DynamicLayer
@@ -80,9 +80,8 @@ def _layer_class():
                 self.used, self.room = 0, None
             end = self.used + keys.shape[-2]
             if self.room is None or end > self.room[0].shape[-2]:
-                grown = [new.new_empty((*new.shape[:2], end + 64, new.shape[-1])) for new in (keys, values)]
-                for place, old in zip(grown, (self.keys, self.values)) if self.used else (): place[:, :, :self.used] = old
-                self.room = grown
+                old, self.room = (self.keys, self.values), [new.new_empty((*new.shape[:2], end + 64, new.shape[-1])) for new in (keys, values)]
+                for place, was in zip(self.room, old) if self.used else (): place[:, :, :self.used] = was
             for place, new in zip(self.room, (keys, values)): place[:, :, self.used:end] = new
             self._show(end)
             return self.keys, self.values
@@ -91,6 +90,12 @@ def _layer_class():
         def reorder_cache(self, rows):
             self.room = [r.index_select(0, rows) for r in self.room]
             self._show(self.used)
+        def take(self, layers, end): # the rows of several, which end at the same place
+            shown = [[x.keys for x in layers], [x.values for x in layers]]
+            self.room = [x[0].new_zeros((sum(len(y) for y in x), x[0].shape[1], end + 64, x[0].shape[-1])) for x in shown]
+            for room, parts in zip(self.room, shown):
+                for rows, part in zip(room.split([len(y) for y in parts]), parts): rows[:, :, end - part.shape[2]:end] = part
+            self._show(end)
     return RoomyLayer
 
 # %% ../nbs/generation.ipynb #ca8db9eb
@@ -102,41 +107,75 @@ def _cache(model): # an empty one, for this kind of model
     cache.layer_class_to_replicate = _layer_class() # its layers come into being as they are used
     return EncoderDecoderCache(cache, DynamicCache())
 
-# %% ../nbs/generation.ipynb #8f881028
+# %% ../nbs/generation.ipynb #4e6129ee
+_PART = 8192 # positions that are read at once
+
+def _parts(prompts): # slices of like length, within `_PART` where they have more than one row
+    at = 0
+    while at < len(prompts):
+        to, longest = at + 1, len(prompts[at])
+        while to < len(prompts) and max(longest, len(prompts[to])) * (to + 1 - at) <= _PART: longest, to = max(longest, len(prompts[to])), to + 1
+        yield slice(at, to)
+        at = to
+
+def _padded(prompts, pad, left, device): # ids, and which of them are none; None where all are
+    import torch
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (longest - len(p)) + p if left else p + [pad] * (longest - len(p)) for p in prompts], device=device)
+    if min(map(len, prompts)) == longest: return ids, None
+    places, lengths = torch.arange(longest, device=device), torch.tensor([[len(p)] for p in prompts], device=device)
+    return ids, places >= longest - lengths if left else places < lengths
+
+def _side_by_side(caches): # one cache of all their rows, which end at the same place
+    import torch
+    first, longest = caches[0], max(c.get_seq_length() for c in caches)
+    for layer, *others in zip(*(c.layers for c in caches)):
+        if hasattr(layer, 'room'): layer.take([layer, *others], longest)
+        else: layer.conv_states = {i: torch.cat([o.conv_states[i] for o in (layer, *others)]) for i in layer.conv_states}
+    return first
+
+# %% ../nbs/generation.ipynb #2e4f8519
 class _Batch:
     "Rows that are written together: what the model remembers of each, and where it stands."
     def __init__(self, student, prompts, most): # lists of token ids; tokens to come
         import torch
-        self.model, self.double, device = student.model, student.encoder_decoder, student.model.device
-        longest, pad = max(map(len, prompts)), student.tokenizer.pad_token_id or 0
-        padded = [p + [pad] * (longest - len(p)) if self.double else [pad] * (longest - len(p)) + p for p in prompts]
-        ids, lengths = torch.tensor(padded, device=device), torch.tensor([[len(p)] for p in prompts], device=device)
-        places = torch.arange(longest + (0 if self.double else most), device=device)
-        self.mask = None if min(map(len, prompts)) == longest else places < lengths if self.double else places >= longest - lengths
-        self.cache, self.used, self.at = _cache(self.model), longest, None if self.mask is None or self.double else lengths
-        self.windows = any(self.cache.is_sliding)
+        self.model, self.double, self.device = student.model, student.encoder_decoder, student.model.device
+        self.cache, self.at, self.mask, pad = _cache(self.model), None, None, student.tokenizer.pad_token_id or 0
+        self.windows, longest = any(self.cache.is_sliding), max(map(len, prompts))
+        lengths = torch.tensor([[len(p)] for p in prompts], device=self.device)
+        self.used, places = longest, torch.arange(longest + (0 if self.double else most), device=self.device)
+        if min(map(len, prompts)) < longest: self.mask = places < lengths if self.double else places >= longest - lengths
+        if self.mask is not None and not self.double: self.at = lengths
+        parts = [slice(None)] if self.windows else list(_parts(prompts))
+        read = [self.read(*_padded(prompts[p], pad, not self.double, self.device)) for p in parts]
         if self.double:
-            self.memory = self.model.get_encoder()(input_ids=ids, attention_mask=self._mask()).last_hidden_state
+            self.memory = torch.cat([torch.nn.functional.pad(m, (0, 0, 0, longest - m.shape[1])) for m in read])
             first = self.model.generation_config.decoder_start_token_id
             first = self.model.config.decoder_start_token_id if first is None else first
-            self.logits = self.step(torch.full((len(prompts),), first, device=device))
+            self.logits = self.step(torch.full((len(prompts),), first, device=self.device))
         else:
-            read = {} if self.mask is None else dict(attention_mask=self.mask[:, :longest].long(), position_ids=(places[:longest] - longest + lengths).clamp(min=0))
-            self.logits = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1, **read).logits[:, -1]
+            self.logits = torch.cat([logits for logits, _ in read])
+            self.cache = _side_by_side([cache for _, cache in read]) if len(read) > 1 else read[0][1]
 
-    def _mask(self): # of one step
-        if self.mask is None: return None
-        mask = self.mask[:, :self.used]
-        return mask.long() if self.windows else mask[:, None, None]
+    def read(self, ids, mask): # one part of the inputs
+        if self.double: return self.model.get_encoder()(input_ids=ids, attention_mask=None if mask is None else mask[:, None, None]).last_hidden_state
+        cache, given = _cache(self.model), {}
+        if mask is not None: given = dict(attention_mask=mask.long(), position_ids=(mask.long().cumsum(1) - 1).clamp(min=0))
+        return self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **given).logits[:, -1], cache
 
-# %% ../nbs/generation.ipynb #a0bfb064
+# %% ../nbs/generation.ipynb #16d40d35
+def _mask(self): # of one step
+    if self.mask is None: return None
+    mask = self.mask[:, :self.used]
+    return mask.long() if self.windows else mask[:, None, None]
+
 def _step(self, tokens): # [rows]; the logits of what follows, [rows, vocabulary]
     from transformers.modeling_outputs import BaseModelOutput
     given = dict(past_key_values=self.cache, use_cache=True)
     if self.double: return self.model(decoder_input_ids=tokens[:, None], encoder_outputs=BaseModelOutput(self.memory),
-                                      attention_mask=self._mask(), **given).logits[:, -1]
+                                      attention_mask=_mask(self), **given).logits[:, -1]
     self.used += 1
-    logits = self.model(input_ids=tokens[:, None], attention_mask=self._mask(), position_ids=self.at, **given).logits[:, -1]
+    logits = self.model(input_ids=tokens[:, None], attention_mask=_mask(self), position_ids=self.at, **given).logits[:, -1]
     if self.at is not None: self.at = self.at + 1
     return logits
 

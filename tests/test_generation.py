@@ -72,6 +72,16 @@ def test_looking_rarely_changes_nothing(student, monkeypatch):
     assert often == seldom and len({t for _, _, t, _ in often}) > 1
 
 
+def test_reading_in_parts_changes_nothing(student, monkeypatch):
+    student, inputs = student
+    whole = ask(student, inputs, temperature=1.0, paths=2)
+    parts, read = [], gn._Batch.read
+    monkeypatch.setattr(gn, '_PART', 60)
+    monkeypatch.setattr(gn._Batch, 'read', lambda self, ids, mask: parts.append(ids.shape) or read(self, ids, mask))
+    assert ask(student, inputs, temperature=1.0, paths=2) == whole
+    assert len(parts) > 5 and all(rows * longest <= 60 or rows == 1 for rows, longest in parts) and len({longest for _, longest in parts}) > 2
+
+
 def test_a_student_with_a_sliding_window_answers_as_transformers_does(tmp_path):
     from mtd.finetuning import build_tokenizer
     from transformers import AutoModelForCausalLM, MistralConfig

@@ -1,5 +1,6 @@
 """A run from an empty folder: whole, killed and resumed, and never made twice; then the student of that run is asked."""
-import json, os, random, signal, sqlite3, subprocess, sys, time
+import json, os, random, shutil, signal, socket, sqlite3, subprocess, sys, time, urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,73 @@ def test_scores_hold_lengths_and_rulers_and_are_exported(whole, tmp_path):
     assert 'How much is the ruler' in page and 'accuracy by operations' in page and 'flexible-extract' in page
     gone = call('export', str(tmp_path), '--profile', 'smoke', '--set', 'student_seed=5', cwd=whole[0])
     assert gone.returncode == 2 and 'has no predictions' in gone.stderr and 'mtd run --profile smoke --set student_seed=5' in gone.stderr
+PREDICT = '''import sys
+from mtd import generation as gn
+from mtd.run import Run
+from mtd.settings import load
+write = gn._Journal.add
+gn._Journal.add = lambda self, row: (write(self, row), print('written', flush=True)) # tells its parent
+print(Run(load('smoke', dict(x.split('=') for x in sys.argv[2:])), sys.argv[1]).artifact('predictions'))'''
+
+
+def predict(whole, folder, *settings):
+    "The stage alone, in a copy of the run that lacks it, as a process."
+    if not (folder/'runs').exists():
+        shutil.copytree(whole[0]/'runs', folder/'runs', symlinks=True)
+        for path in folder.glob('runs/smoke-*/predictions'): shutil.rmtree(path)
+    return subprocess.Popen([sys.executable, '-c', PREDICT, str(folder), *settings], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def predicted(folder): return {p.name: p.read_bytes() for p in sorted(folder.glob('*.jsonl'))}
+
+
+def test_killed_predictions_ask_only_for_what_is_missing_and_are_the_same(whole, tmp_path):
+    job, written = predict(whole, tmp_path, 'eval_tokens=2000'), 0
+    while written < 20: written += job.stdout.readline() == 'written\n'
+    job.send_signal(signal.SIGKILL); job.wait()
+    journal, = tmp_path.glob('runs/smoke-*/.predictions.partial/journal.jsonl')
+    kept = journal.read_bytes().count(b'\n') - 1
+    job = predict(whole, tmp_path)
+    said, errors = job.communicate(timeout=300)
+    assert job.returncode == 0 and kept >= 20 and not journal.exists(), errors[-3000:]
+    made, undisturbed = predicted(Path(said.split()[-1])), predicted(whole[0]/'runs'/'smoke'/'predictions')
+    assert sum(len(v.splitlines()) for v in made.values()) == kept + said.count('written\n'), 'an answer was lost, or asked for twice'
+    assert made == undisturbed and len(made) == 9
+
+
+def test_predictions_are_what_the_student_writes_and_what_comes_of_it(whole):
+    from mtd.core import Problem, same_answer
+    from mtd.generation import generate, load_student
+    from mtd.prompting import execute, student_input
+    base = whole[0]/'runs'/'smoke'
+    problems = [Problem.from_dict(json.loads(line)) for line in (base/'problems'/'dev.jsonl').read_text().splitlines()]
+    for thought in ('cot', 'pot', 'eot'):
+        texts = generate(load_student(base/'student', device='cpu'), [student_input(thought, p.question) for p in problems], max_new_tokens=64, progress=False)
+        rows = [json.loads(line) for line in (base/'predictions'/f'dev.{thought}.jsonl').read_text().splitlines()]
+        assert [(r['id'], r['text'], r['status'], r['right']) for r in rows] == \
+            [(p.id, t, o.status, same_answer(o, p.answer)) for p, t, o in zip(problems, texts, execute(thought, texts))]
+        assert all(type(r['cut']) is bool for r in rows)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not (find_spec('fastapi') and find_spec('uvicorn')), reason='needs the extra serve')
+def test_a_served_student_gives_the_same_predictions(whole, tmp_path):
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    server = subprocess.Popen([str(Path(MTD).with_name('transformers')), 'serve', '--host', '127.0.0.1', '--port', str(port), '--device', 'cpu'],
+                              env=ENV | {'HF_HUB_OFFLINE': '1'}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try: urllib.request.urlopen(f'http://127.0.0.1:{port}/health'); break
+            except OSError: assert server.poll() is None and time.monotonic() < until, 'the server did not start'
+            time.sleep(0.3)
+        job = predict(whole, tmp_path, f'student_endpoint=http://127.0.0.1:{port}/v1', 'concurrency=4')
+        said, errors = job.communicate(timeout=500)
+        assert job.returncode == 0, errors[-3000:]
+    finally: server.terminate(); server.wait()
+    folder = Path(said.split()[-1])
+    assert 'written' not in said and not list(folder.glob('served*')), 'it was answered in the process'
+    assert predicted(folder) == predicted(whole[0]/'runs'/'smoke'/'predictions')
 
 
 def test_a_changed_input_makes_what_stands_on_it_stale(whole, tmp_path):
