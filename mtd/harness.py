@@ -6,7 +6,7 @@
 __all__ = ['RULERS', 'FORMAT', 'FILTERS', 'INVALID', 'Ruler', 'closing', 'extract', 'read_by', 'paired_test', 'under_rulers',
            'chance', 'ruler_table', 'by_operations', 'operations_figure', 'Task', 'samples', 'write_harness']
 
-# %% ../nbs/harness.ipynb #0309d065
+# %% ../nbs/harness.ipynb #6a2e1357
 import hashlib, json, math, re, time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,7 @@ from .evaluation import Score, Scores, right_ones, score
 from .problems import operations
 from .prompting import find_thought, student_input
 
-# %% ../nbs/harness.ipynb #38af8f8e
+# %% ../nbs/harness.ipynb #aa132f5b
 @dataclass(frozen=True)
 class Ruler:
     "A way to read an answer and to call it right."
@@ -34,7 +34,7 @@ RULERS = {
     'strict-match ####': Ruler('harness ####', 'harness', 'gsm8k: the first "#### N"; the same text'),
 }
 
-# %% ../nbs/harness.ipynb #a3eda668
+# %% ../nbs/harness.ipynb #ae15f8cc
 def closing(
     outcome: Outcome, # of executing a program or a system
 ) -> str: # empty where there is no answer
@@ -58,7 +58,7 @@ def extract(
     found = _taken(rule, thought, text, outcome)
     return found and found[1]
 
-# %% ../nbs/harness.ipynb #ab654785
+# %% ../nbs/harness.ipynb #13b6d8b8
 def read_by(
     ruler: Ruler, # one of `RULERS`
     thought: str, # in which the answers were written
@@ -70,7 +70,7 @@ def read_by(
     found = [_taken(ruler.rule, thought, t, o) for t, o in zip(texts, outcomes)]
     return [Outcome('read', f[0], ruler.rule, f[1]) if f else Outcome('no_answer') for f in found]
 
-# %% ../nbs/harness.ipynb #17cab1f7
+# %% ../nbs/harness.ipynb #f9e871e7
 def paired_test(
     first, # for each answer: right?
     second, # the same, of the same answers
@@ -85,7 +85,7 @@ def paired_test(
         tail += term
     return dict(first_only=b, second_only=c, p=min(1.0, 2 * tail / 2 ** (b + c)))
 
-# %% ../nbs/harness.ipynb #924556cd
+# %% ../nbs/harness.ipynb #d8bc42ce
 def under_rulers(
     thought: str, # in which the answers were written
     texts, # the answers
@@ -104,7 +104,7 @@ def under_rulers(
         found[name] = one | dict(shift=(sum(right) - sum(own)) / max(1, len(own)), gained=test['second_only'], lost=test['first_only'], p=test['p'])
     return found
 
-# %% ../nbs/harness.ipynb #b5dd41f4
+# %% ../nbs/harness.ipynb #5acae9ac
 def chance(p: float) -> str: # as a table shows it
     "A probability with two digits; one too small for a number is below 1e-99."
     return '< 1e-99' if p < 1e-99 else f'{p:.2g}'
@@ -118,7 +118,7 @@ def ruler_table(
                                 + (f"{100 * v['shift']:+.1f} | {v['gained']} / {v['lost']} | {chance(v['p'])} |" if by != 'ours' else '| | |'))
     return '\n'.join([head, *(line(name, by, v) for name, rows in measured.items() for by, v in rows.items() if v['n'])])
 
-# %% ../nbs/harness.ipynb #5f7163aa
+# %% ../nbs/harness.ipynb #50b985c1
 def by_operations(
     outcomes, # one `Outcome` a problem
     problems, # `Problem`s, in the same order
@@ -130,7 +130,7 @@ def by_operations(
     order = sorted(groups, key=lambda n: (n is None, n))
     return Scores(tuple(score(*zip(*groups[n]), 'not counted' if n is None else str(n), equality) for n in order))
 
-# %% ../nbs/harness.ipynb #9872024c
+# %% ../nbs/harness.ipynb #ccf9fd4c
 def operations_figure(
     measured: dict, # test set -> thought -> count -> a score as `Score.to_dict` gives it
     least: int = 5, # a count with fewer problems is not drawn
@@ -139,20 +139,22 @@ def operations_figure(
     from matplotlib.figure import Figure
     drawn = {name: {t: [(int(k), v) for k, v in rows.items() if k.isdigit() and v['n'] >= least] for t, rows in thoughts.items()} for name, thoughts in measured.items()}
     drawn = {name: thoughts for name, thoughts in drawn.items() if any(thoughts.values())}
-    fig = Figure(figsize=(max(4, 3.2 * len(drawn)), 3.2))
-    for ax, (name, thoughts) in zip(fig.subplots(1, max(1, len(drawn)), sharey=True, squeeze=False)[0], drawn.items()):
+    wide = min(3, max(1, len(drawn)))
+    high = -(-max(1, len(drawn)) // wide)
+    fig = Figure(figsize=(3.2 * wide + 1, 2.6 * high + 0.6), layout='constrained')
+    axes = fig.subplots(high, wide, sharey=True, squeeze=False).ravel()
+    for ax in axes[len(drawn):]: ax.set_axis_off()
+    for ax, (name, thoughts) in zip(axes, drawn.items()):
         for i, (thought, points) in enumerate(thoughts.items()):
             error = [[max(0, v['accuracy'] - v['interval'][0]) for _, v in points], [max(0, v['interval'][1] - v['accuracy']) for _, v in points]]
             ax.errorbar([k + 0.08 * (i - 1) for k, _ in points], [v['accuracy'] for _, v in points], error, fmt='o-', ms=4, lw=1, capsize=2, label=thought)
-        ax.set(title=name, xlabel='operations', ylim=(0, 1.02))
+        ax.set(title=name, xlabel='operations', ylabel='accuracy', ylim=(0, 1.02))
         ax.xaxis.get_major_locator().set_params(integer=True)
-    fig.axes[0].set_ylabel('accuracy')
-    if drawn: fig.axes[-1].legend(fontsize=8)
-    fig.suptitle('How right answers thin out as problems grow', fontsize=10)
-    fig.tight_layout()
+    if drawn: fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize=8)
+    fig.suptitle('How right answers thin out as problems grow' if drawn else 'no set with counts of operations', fontsize=10)
     return fig
 
-# %% ../nbs/harness.ipynb #de9248b1
+# %% ../nbs/harness.ipynb #7d3fbf48
 FORMAT = 'lm_eval 0.4.13' # whose result files these are like
 FILTERS = {'strict-match': RULERS['strict-match'], 'flexible-extract': RULERS['flexible-extract'], 'mtd': RULERS['ours']}
 INVALID = '[invalid]' # the harness' word for: nothing fits the pattern
@@ -172,7 +174,7 @@ class Task:
     def name(self) -> str: # as the harness writes a task's name
         return re.sub(r'\W', '_', f'{self.test_set}_{self.thought}')
 
-# %% ../nbs/harness.ipynb #44454aea
+# %% ../nbs/harness.ipynb #3c7faaee
 def _hash(text): return hashlib.sha256(text.encode('utf-8')).hexdigest()
 
 def _shown(outcome): return (outcome.text or number_text(outcome.answer)) if outcome.ok else INVALID
@@ -194,7 +196,7 @@ def samples(
                        doc_hash=_hash(json.dumps(doc, indent=2, ensure_ascii=False)), prompt_hash=_hash(prompt), target_hash=_hash(target),
                        exact_match=float(same_answer(outcome, problem.answer, ruler.equality or equality)))
 
-# %% ../nbs/harness.ipynb #52462d8b
+# %% ../nbs/harness.ipynb #3c3667d3
 def _regex(rule): # the harness' filter of that pattern
     pattern, which = HARNESS_PATTERNS[rule]
     return dict(function='regex', group_select=which, regex_pattern=pattern)
@@ -218,7 +220,7 @@ def _metrics(task, rows):
         found |= {f'exact_match,{name}': p, f'exact_match_stderr,{name}': math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else 'N/A'}
     return found
 
-# %% ../nbs/harness.ipynb #f175eb9b
+# %% ../nbs/harness.ipynb #5d6ace09
 def write_harness(
     folder, # where the files go, in a folder of the model's name
     tasks, # of `Task`

@@ -112,7 +112,9 @@ def test_the_figure_has_a_panel_for_each_set_with_counts():
     rows = lambda *names: {n: dict(n=9, accuracy=0.5, interval=[0.3, 0.7]) for n in names}
     fig = operations_figure({'svamp': dict(cot=rows('1', '2'), pot=rows('1', 'not counted')), 'multiarith': dict(cot=rows('not counted'))})
     assert [ax.get_title() for ax in fig.axes] == ['svamp'] and len(fig.axes[0].containers) == 2
-    assert operations_figure({'multiarith': dict(cot=rows('not counted'))}).axes
+    assert 'no set' in operations_figure({'multiarith': dict(cot=rows('not counted'))}).get_suptitle()
+    many = operations_figure({str(i): dict(cot=rows('1')) for i in range(4)})
+    assert [ax.get_title() for ax in many.axes if ax.axison] == ['0', '1', '2', '3']
 
 
 @pytest.fixture(scope='module')
