@@ -7,7 +7,7 @@ __all__ = ['HOLDS', 'DEFAULTS', 'Cell', 'Study', 'load_study', 'read_cell', 'run
            'contrast', 'cell_rows', 'difference_rows', 'cell_table', 'difference_table', 'study_report', 'study_figure',
            'write_study']
 
-# %% ../nbs/studies.ipynb #dd8b2409
+# %% ../nbs/studies.ipynb #e95ab038
 import itertools, json, math, os, re, sys, time
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -17,7 +17,7 @@ from statistics import fmean, variance
 from .core import digest, write_atomic
 from .settings import Settings
 
-# %% ../nbs/studies.ipynb #763121a2
+# %% ../nbs/studies.ipynb #8174ef56
 HOLDS = dict(steps='equal updates', epochs='equal epochs', examples='equal completions') # what may be held equal, and its short name in figures
 
 def _held(hold, s):
@@ -28,7 +28,7 @@ def _held(hold, s):
     if hold == 'steps': return s
     return replace(s, max_steps=0) if hold == 'epochs' else replace(s, train_problems=max(1, s.train_problems // len(s.thoughts)))
 
-# %% ../nbs/studies.ipynb #3702fe8c
+# %% ../nbs/studies.ipynb #4a88740c
 DEFAULTS = dict(profile='study', seeds='0, 1, 2, 3, 4', seeded='student_seed, seed', hold='steps', read='lab/sequences')
 _KEYS = ('question', 'vary', *DEFAULTS) # of a study; any other key is a setting
 
@@ -58,7 +58,7 @@ class Study:
     command: str # that makes it again
     cells: tuple = field(repr=False) # of `Cell`; a whole grid for the first seed, then for the next
 
-# %% ../nbs/studies.ipynb #71561ced
+# %% ../nbs/studies.ipynb #bb63072a
 def _items(text): return tuple(x.strip() for x in text.split(',') if x.strip())
 
 def _axes(text):
@@ -81,7 +81,7 @@ def _whole(name, text):
     try: return tuple(int(x) for x in _items(text))
     except ValueError: raise ValueError(f'{name} = {text!r}: write whole numbers, separated by commas') from None
 
-# %% ../nbs/studies.ipynb #d65cd08e
+# %% ../nbs/studies.ipynb #5cd7139d
 def load_study(
     name: str, # as in `[study:name]`
     profile: str | None = None, # in place of the study's own
@@ -110,7 +110,7 @@ def load_study(
                         *(f"--set '{k}={v}'" for k, v in asked.items() if k not in ('profile', 'data'))])
     return Study(name, given['question'], given['profile'], vary, seeds, seeded, hold, given['read'], command, cells)
 
-# %% ../nbs/studies.ipynb #a37d2a96
+# %% ../nbs/studies.ipynb #4729f2ac
 def _cells(vary, seeds, seeded, hold, same, given, path):
     from mtd.settings import load
     cells = []
@@ -120,7 +120,7 @@ def _cells(vary, seeds, seeded, hold, same, given, path):
         cells.append(Cell(values, held, seed, _held(held, settings)))
     return tuple(cells)
 
-# %% ../nbs/studies.ipynb #602fa71f
+# %% ../nbs/studies.ipynb #b9c3d765
 def read_cell(
     run, # a `mtd.run.Run` whose scores are made
 ) -> dict: # what was trained, and per test set what was right, way by way
@@ -143,7 +143,7 @@ def _examples(run):
     from datasets import load_from_disk
     return len(load_from_disk(str(run.artifact('examples')))['train'])
 
-# %% ../nbs/studies.ipynb #10f39385
+# %% ../nbs/studies.ipynb #5a05ab40
 def _cell(cell, root):
     "Make one cell, or say why it cannot be made."
     from filelock import FileLock
@@ -174,7 +174,7 @@ def _each(cells, root, jobs):
             c, why = todo[f], f.exception() # of a process that was ended from outside
             yield (c, *((dict(values=c.values, hold=c.hold, seed=c.seed, failed=f'{type(why).__name__}: {why}'), None) if why else f.result()))
 
-# %% ../nbs/studies.ipynb #64617c11
+# %% ../nbs/studies.ipynb #64b741c8
 def run_study(
     study: Study, # from `load_study`
     root=None, # the folder that holds `runs/`; as for `mtd.run.Run`
@@ -204,7 +204,7 @@ def _said(row, test_set):
 
 def _duration(seconds): return f'{seconds / 60:.0f} min' if seconds >= 90 else f'{seconds:.0f} s'
 
-# %% ../nbs/studies.ipynb #f911706c
+# %% ../nbs/studies.ipynb #dcbd4b75
 def _results(study, rows):
     import torch
     versions = {k: v for r in rows for k, v in r.get('versions', {}).items()}
@@ -213,7 +213,7 @@ def _results(study, rows):
                 seeded=list(study.seeded), hold=list(study.hold), read=study.read, command=study.command, versions=versions, machine=machine,
                 cells=[{k: v for k, v in r.items() if k != 'versions'} for r in rows])
 
-# %% ../nbs/studies.ipynb #90094a96
+# %% ../nbs/studies.ipynb #4ef498e4
 @cache
 def t_quantile(
     freedom: int, # degrees of freedom, 1 or more
@@ -227,7 +227,7 @@ def t_quantile(
         x += step
     return x
 
-# %% ../nbs/studies.ipynb #a5115d08
+# %% ../nbs/studies.ipynb #816cfa59
 @dataclass(frozen=True)
 class Estimate:
     "A mean over seeds with its 95% interval."
@@ -242,7 +242,7 @@ class Estimate:
         return 0 if self.low is None else (self.low > 0) - (self.high < 0)
     def __str__(self): return f'{100 * self.mean:.1f} (' + ('one seed)' if self.low is None else f'{100 * self.low:.1f} to {100 * self.high:.1f})')
 
-# %% ../nbs/studies.ipynb #8245c5ac
+# %% ../nbs/studies.ipynb #5a74d888
 def estimate(
     table, # one list a seed: a number per problem
     same_problems: bool, # do the lists answer the same problems, in the same order?
@@ -264,7 +264,7 @@ def estimate(
     sure = wilson_interval(round(mean * k * n), k * n)
     return Estimate(mean, max(0.0, min(low, sure[0])), min(1.0, max(high, sure[1])), k, n)
 
-# %% ../nbs/studies.ipynb #f5d1e963
+# %% ../nbs/studies.ipynb #16cc5350
 def contrast(
     results: dict, # from `run_study`
     terms, # (weight, values of the cell, what it holds equal) of each cell; the values a dict
@@ -291,7 +291,7 @@ def _ways(results, test_set):
     found = dict.fromkeys(w for r in results['cells'] if 'failed' not in r for w in r['sets'][test_set]['right'])
     return sorted(found, key=lambda w: w == 'combined')
 
-# %% ../nbs/studies.ipynb #680b2b78
+# %% ../nbs/studies.ipynb #ed6591ef
 def cell_rows(
     results: dict, # from `run_study`
     test_set: str | None = None, # the one the study reads by default
@@ -307,7 +307,7 @@ def cell_rows(
                              steps=round(fmean(c['steps'] for c in cells)), unparsable=fmean(c['sets'][test_set]['unparsable'][way] / c['sets'][test_set]['n'] for c in cells)))
     return rows
 
-# %% ../nbs/studies.ipynb #6027d857
+# %% ../nbs/studies.ipynb #33d893c5
 def _numbers(values):
     try: return [float(v) for v in values]
     except ValueError: return None
@@ -336,7 +336,7 @@ def difference_rows(
         if e: rows.append(dict(what=what, hold=hold, way=way, estimate=e))
     return rows
 
-# %% ../nbs/studies.ipynb #00cc3dce
+# %% ../nbs/studies.ipynb #5b20b518
 def _table(head, body):
     return '\n'.join('| ' + ' | '.join(map(str, row)) + ' |' for row in (head, ['---'] * len(head), *body))
 
@@ -355,7 +355,7 @@ def difference_table(
     return _table(['difference', 'held', 'answered by', 'seeds', 'points (95%)', 'so it is'],
                   [[r['what'], HOLDS[r['hold']], r['way'], r['estimate'].seeds, r['estimate'], say[r['estimate'].sign]] for r in rows])
 
-# %% ../nbs/studies.ipynb #e0d45224
+# %% ../nbs/studies.ipynb #1167221a
 def study_report(
     results: dict, # from `run_study`
 ) -> str: # Markdown
@@ -376,7 +376,7 @@ def study_report(
     if failed: parts += ['## Cells that failed', '\n'.join(f"- {r['values']}, {r['hold']}, seed {r['seed']}: {r['failed']}" for r in failed)]
     return '\n\n'.join(parts + ['## Versions', ', '.join(f'{k} {v}' for k, v in results['versions'].items())]) + '\n'
 
-# %% ../nbs/studies.ipynb #4211825a
+# %% ../nbs/studies.ipynb #2501fde9
 def _axis(results):
     "Where the values of the first setting stand: numbers, or None for kinds."
     name, values = next(iter(results['vary'].items()))
@@ -397,7 +397,7 @@ def _bars(rows):
     es = [r['estimate'] for r in rows]
     return [100 * e.mean for e in es], [[100 * (e.mean - (e.mean if e.low is None else e.low)) for e in es], [100 * ((e.mean if e.high is None else e.high) - e.mean) for e in es]]
 
-# %% ../nbs/studies.ipynb #cf071951
+# %% ../nbs/studies.ipynb #5e7191cc
 def study_figure(
     results: dict, # from `run_study`
     test_set: str | None = None, # the one the study reads by default
@@ -422,7 +422,7 @@ def study_figure(
     fig.tight_layout()
     return fig
 
-# %% ../nbs/studies.ipynb #37e0fa38
+# %% ../nbs/studies.ipynb #0e3d1ccd
 def _draw(ax, rows, style, place, first, kinds, shift):
     "One line, or one row of dots."
     middle, reach = _bars(rows)
@@ -433,7 +433,7 @@ def _draw(ax, rows, style, place, first, kinds, shift):
     ax.set_xticks(at, [f'{x / 1e6:.2g}M' if x >= 1e5 else f'{x:,.0f}' for x in at], fontsize=8)
     ax.minorticks_off()
 
-# %% ../nbs/studies.ipynb #8afd9e5f
+# %% ../nbs/studies.ipynb #6f5b96d2
 def write_study(
     results: dict, # from `run_study`
     folder, # gets results.json, figure.png and report.md

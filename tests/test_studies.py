@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mtd.settings import load, profiles, studies
-from mtd.studies import HOLDS, cell_rows, contrast, difference_rows, difference_table, estimate, load_study, run_study, study_figure, study_report, t_quantile, write_study
+from mtd.studies import HOLDS, cell_rows, contrast, difference_rows, difference_table, estimate, load_study, study_figure, study_report, t_quantile, write_study
 
 TINY = dict(test_sets='lab/sequences', dev_problems=3, test_problems=4, max_steps=4, max_new_tokens=16, warmup_steps=1, eval_every=2,
             student_config='hidden_size:32,intermediate_size:64,num_hidden_layers:2')
@@ -190,9 +190,17 @@ def test_a_study_killed_again_and_again_ends_the_same(tmp_path, jobs):
 
 
 @pytest.mark.full
-def test_a_process_that_is_ended_from_outside_costs_no_other_study(tmp_path):
-    study = load_study('data_scale', 'smoke', TINY | dict(seeds='0', vary='train_problems: 6'))
-    wanted = run_study(study, tmp_path)
-    again = run_study(load_study('data_scale', 'smoke', TINY | dict(seeds='0', vary='train_problems: 6, 8')), tmp_path, jobs=2)
-    assert again['cells'][0]['sets'] == wanted['cells'][0]['sets'] and 'failed' not in again['cells'][1]
-    assert len(list(Path(tmp_path, 'runs', 'studies').glob('data_scale-*'))) == 2
+def test_a_process_that_is_ended_from_outside_is_told_and_its_cell_made_by_the_next_call(tmp_path):
+    command = [sys.executable, '-m', 'mtd.cli', 'study', 'data_scale', '--profile', 'smoke', '--jobs', '2',
+               *[x for k, v in (TINY | dict(seeds='0', thoughts='pot', vary='train_problems: 6, 8')).items() for x in ('--set', f'{k}={v}')]]
+    env = os.environ | {'OMP_NUM_THREADS': '1', 'OMP_WAIT_POLICY': 'passive'}
+    job = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def workers():
+        pids = Path(f'/proc/{job.pid}/task/{job.pid}/children').read_text().split()
+        return [int(p) for p in pids if b'spawn_main' in Path(f'/proc/{p}/cmdline').read_bytes()]
+    while job.poll() is None and len(workers()) < 2: time.sleep(0.05)
+    os.kill(workers()[0], signal.SIGKILL)
+    said, _ = job.communicate(timeout=600)
+    assert job.returncode == 1 and 'BrokenProcessPool' in said and '2 of them failed' in said
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and '0 of them failed' in done.stdout, done.stderr[-2000:]
