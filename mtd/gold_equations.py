@@ -6,7 +6,7 @@
 __all__ = ['read_prefix', 'steps_of', 'names_of', 'write_thoughts', 'gold_thoughts', 'proper_words', 'sentence_case',
            'draw_numbers', 'add_statement', 'augment']
 
-# %% ../nbs/gold_equations.ipynb #c814ab84
+# %% ../nbs/gold_equations.ipynb #d10603b1
 import random, re
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +15,7 @@ from .annotations import Annotation, _IDLE, _TAKEN_NAMES, _lit, _literals, _refs
 from .core import number_text
 from .problems import fill_slots
 
-# %% ../nbs/gold_equations.ipynb #cbc9930c
+# %% ../nbs/gold_equations.ipynb #9355fb4f
 def read_prefix(
     equation: str, # e.g. `+ * number0 number1 number2`
 ) -> tuple: # ('ref', slot), ('lit', Fraction, ...) or (operator, left, right)
@@ -36,7 +36,7 @@ def read_prefix(
     if end < len(tokens): raise ValueError(f'{equation!r} goes on after its end, with {tokens[end]!r}')
     return tree
 
-# %% ../nbs/gold_equations.ipynb #c0d9098d
+# %% ../nbs/gold_equations.ipynb #260979c6
 def steps_of(
     tree: tuple, # from `read_prefix`
     known: int, # numbers of the question
@@ -50,7 +50,7 @@ def steps_of(
     walk(tree)
     return steps
 
-# %% ../nbs/gold_equations.ipynb #55c442f3
+# %% ../nbs/gold_equations.ipynb #d075a6e8
 def names_of(
     slots: str, # a question with slots
     count: int, # how many numbers it has
@@ -66,7 +66,7 @@ def names_of(
         names.append(next(n for n in (stem, *(f'{stem}_{k}' for k in range(2, count + 2))) if n not in names))
     return names
 
-# %% ../nbs/gold_equations.ipynb #85987179
+# %% ../nbs/gold_equations.ipynb #af8928f3
 def write_thoughts(
     slots: str, # the question with slots
     tree: tuple, # from `read_prefix`
@@ -85,7 +85,7 @@ def write_thoughts(
     return dict(cot='\n'.join(chain + [f'The answer is {results[-1]}.']), pot='\n'.join(f'{name} = {_show(s, short)}' for s, _, name in lines),
                 eot='\n'.join([f'{names[i]} = {shown[i]}' for i in sorted(_refs(tree))] + [f'{x} = {_show(tree, names)}', f'ans = {x}']))
 
-# %% ../nbs/gold_equations.ipynb #dcfc3688
+# %% ../nbs/gold_equations.ipynb #43f0273a
 def gold_thoughts(
     problem, # a `Problem` with `slots`, `numbers` and `equation` in its meta, as `read_slots` leaves them
 ) -> Annotation: # never raises
@@ -103,7 +103,7 @@ def gold_thoughts(
     if '/' not in re.sub(r' / ', '', thoughts['cot']): return Annotation(thoughts, {})
     return Annotation({t: thoughts[t] for t in ('pot', 'eot')}, {'cot': 'a result that is no decimal number'})
 
-# %% ../nbs/gold_equations.ipynb #29c44f98
+# %% ../nbs/gold_equations.ipynb #bdd1cd2b
 def proper_words(
     problems, # `Problem`s with `slots` in their meta
 ) -> set: # in small letters
@@ -113,7 +113,7 @@ def proper_words(
         for m in re.finditer(r'(?<=[a-z,\d] )([A-Za-z])([a-z]+)', text): seen[m[0].lower()] += 1 if m[1].isupper() else -3
     return {w for w, n in seen.items() if n > 0 and not w.startswith('number')}
 
-# %% ../nbs/gold_equations.ipynb #521e7d05
+# %% ../nbs/gold_equations.ipynb #81d3abbf
 def _cased(text, proper):
     if text != text.lower(): return text
     text = re.sub(r'[a-z]+', lambda m: m[0].capitalize() if m[0] in proper else m[0], text)
@@ -130,7 +130,7 @@ def sentence_case(
     proper = proper_words(problems)
     return [_with(p, p.id, _cased(p.meta['slots'], proper), [Fraction(n) for n in p.meta['numbers']], p.answer) for p in problems]
 
-# %% ../nbs/gold_equations.ipynb #0a1367b0
+# %% ../nbs/gold_equations.ipynb #67235bff
 def draw_numbers(
     tree: tuple, # from `read_prefix`
     numbers: list, # `Fraction`s of the slots
@@ -150,7 +150,7 @@ def draw_numbers(
         if all(like(v, old) for v, old in zip(results(drawn), olds)): return drawn
     return None
 
-# %% ../nbs/gold_equations.ipynb #3c10ade7
+# %% ../nbs/gold_equations.ipynb #3fcc0640
 _SENTENCE = r'(?<=[.?!]) '
 
 def _statements(problems): # sentences that tell one number and lean on nothing before them
@@ -174,7 +174,7 @@ def add_statement(
     parts.insert(rng.randrange(len(parts)), re.sub(r'number\d+', f'number{len(numbers)}', statement))
     return _with(problem, problem.id, ' '.join(parts), numbers + [number], problem.answer)
 
-# %% ../nbs/gold_equations.ipynb #8b6ac76d
+# %% ../nbs/gold_equations.ipynb #2ee19ee0
 def augment(
     problems: list, # `Problem`s as `read_slots` leaves them
     draws: int = 1, # problems made of each, itself included

@@ -231,7 +231,7 @@ def make_problems(run, folder):
                    excluded={n: [dict(id=e['id'], reason=e['reason']) for e in rows] for n, rows in excluded.items()})
     write_atomic(folder/'summary.json', json.dumps(summary, indent=1) + '\n')
 
-# %% ../nbs/run.ipynb #7de49798
+# %% ../nbs/run.ipynb #f80efdde
 def _train_and_dev(s, problems):
     "The problems of a benchmark, split; those that are trained on with their new numbers."
     from mtd.gold_equations import augment, sentence_case
@@ -351,7 +351,7 @@ def _from_annotations(run, problems):
     from mtd.teacher import annotations
     return annotations([p for p in problems if p.source != 'lab'], run.settings.thoughts)
 
-# %% ../nbs/run.ipynb #22a3eae1
+# %% ../nbs/run.ipynb #a201e825
 def _from_gold_equations(run, problems):
     from mtd.teacher import gold_equations
     return gold_equations([p for p in problems if p.source != 'lab'], run.settings.thoughts)

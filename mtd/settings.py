@@ -224,7 +224,7 @@ def _check_together(v: dict):
     _check_student(v)
     _check_endpoint(v['endpoint'])
 
-# %% ../nbs/settings.ipynb #17f996f7
+# %% ../nbs/settings.ipynb #8f6401b4
 _KNOWS = dict(mawps_asdiv_a=('asdiv', 'multiarith')) # training set -> test sets that stand in it
 
 def _check_training(v: dict):
