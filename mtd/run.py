@@ -205,7 +205,7 @@ def _draw(items, n, seed):
     return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), n))]
 
 # %% ../nbs/run.ipynb #728f0b69
-@_stage('', 'train_set train_problems extra_stories number_draws distractors dev_problems test_sets test_problems seed',
+@_stage('', 'train_set train_problems extra_stories number_draws distractors swaps dev_problems test_sets test_problems seed',
         'problems lab gold_equations', outside=_mirror)
 def make_problems(run, folder):
     "train.jsonl, dev.jsonl, test/*.jsonl and summary.json."
@@ -231,7 +231,7 @@ def make_problems(run, folder):
                    excluded={n: [dict(id=e['id'], reason=e['reason']) for e in rows] for n, rows in excluded.items()})
     write_atomic(folder/'summary.json', json.dumps(summary, indent=1) + '\n')
 
-# %% ../nbs/run.ipynb #f80efdde
+# %% ../nbs/run.ipynb #ca85a6b6
 def _train_and_dev(s, problems):
     "The problems of a benchmark, split; those that are trained on with their new numbers."
     from mtd.gold_equations import augment, sentence_case
@@ -242,7 +242,7 @@ def _train_and_dev(s, problems):
     dev = _draw(problems, s.dev_problems, s.seed)
     held = {text(p) for p in dev}
     train = _draw([p for p in problems if text(p) not in held], s.train_problems, s.seed + 1)
-    return augment(train, s.number_draws, s.distractors, s.seed) if slotted else train, dev
+    return augment(train, s.number_draws, s.distractors, s.swaps, s.seed) if slotted else train, dev
 
 # %% ../nbs/run.ipynb #0f25288f
 def file_name(
@@ -351,7 +351,7 @@ def _from_annotations(run, problems):
     from mtd.teacher import annotations
     return annotations([p for p in problems if p.source != 'lab'], run.settings.thoughts)
 
-# %% ../nbs/run.ipynb #a201e825
+# %% ../nbs/run.ipynb #22a3eae1
 def _from_gold_equations(run, problems):
     from mtd.teacher import gold_equations
     return gold_equations([p for p in problems if p.source != 'lab'], run.settings.thoughts)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtd.core import Problem, find_file, same_answer, write_jsonl
-from mtd.gold_equations import add_statement, augment, draw_numbers, gold_thoughts, names_of, proper_words, read_prefix, sentence_case, steps_of
+from mtd.gold_equations import add_statement, augment, draw_numbers, gold_thoughts, proper_words, read_prefix, sentence_case, steps_of, swap_words
 from mtd.problems import leakage, load_benchmark
 from mtd.prompting import execute
 from mtd.run import Run
@@ -67,9 +67,18 @@ def test_one_step_after_the_other():
     assert gold_thoughts(problem('number1', [4, 5, 6], 5)).thoughts['cot'] == 'The answer is 5.'
 
 
-def test_names_are_letters_and_unlike():
-    assert names_of('Ida has number0 red pens and number1 red pens for $ number2 , number3', 4) == ['red_pens', 'red_pens_2', 'dollars', 'n']
-    assert all(re.fullmatch(r'[a-z_]+(_\d)?', n) for p in load_benchmark('mawps_asdiv_a', data=OWN).problems for n in names_of(p.meta['slots'], len(p.meta['numbers'])))
+def test_a_system_states_what_holds_and_leaves_the_solving():
+    system = lambda equation: gold_thoughts(problem(equation, [24, 6, 2], {'-': 18, '/': 4, '+': 30, '*': 16}[equation[0]])).thoughts['eot']
+    assert system('- number0 number1') == '6 + x = 24\nans = x' and system('/ number0 number1') == '6 * x = 24\nans = x'
+    assert system('+ number0 number1') == 'x = 24 + 6\nans = x' and system('* - number0 + number1 10 number2') == 'x = (24 - (6 + 10)) * 2\nans = x'
+
+
+def test_other_people_and_things_stand_everywhere_and_units_stay():
+    rng = random.Random(2)
+    told = swap_words('Ida has number0 pens in number1 boxes. A pen costs $ number2. How many pens has Ida?', ['Ida', 'Omar'], ['pens', 'kites'], rng)
+    assert told == 'Omar has number0 kites in number1 boxes. A kite costs $ number2. How many kites has Omar?'
+    assert swap_words('Nobody is here.', ['Ida'], ['pens'], rng) == 'Nobody is here.'
+    assert swap_words('Ida has pens.', ['Ida'], ['pens'], rng) == 'Ida has pens.', 'there is nobody else'
 
 
 def test_new_numbers_keep_what_the_problem_was():
@@ -83,8 +92,8 @@ def test_new_numbers_keep_what_the_problem_was():
 
 def test_augmented_problems_are_right_repeatable_and_named():
     own = load_benchmark('mawps_asdiv_a', data=OWN).problems
-    more = augment(own, 5, 0.5, seed=3)
-    assert more == augment(own, 5, 0.5, seed=3) != augment(own, 5, 0.5, seed=4) and augment(own) == own
+    more = augment(own, 5, 0.5, 0.5, seed=3)
+    assert more == augment(own, 5, 0.5, 0.5, seed=3) != augment(own, 5, 0.5, 0.5, seed=4) and augment(own) == own
     assert len({p.id for p in more}) == len(more) > 4 * len(own) and [p for p in more if '#' not in p.id] == own
     found = gold_equations(more)
     assert not found.failures and len(found.completions) == 3 * len(more)
