@@ -237,7 +237,8 @@ def _draw(items, n, seed):
     return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), n))]
 
 # %% ../nbs/run.ipynb #728f0b69
-@_stage('', 'train_set train_problems dev_problems test_sets test_problems seed', 'problems lab', outside=_mirror)
+@_stage('', 'train_set train_problems extra_stories number_draws distractors swaps dev_problems test_sets test_problems seed',
+        'problems lab gold_equations', outside=_mirror)
 def make_problems(run, folder):
     "train.jsonl, dev.jsonl, test/*.jsonl and summary.json."
     from mtd.lab import lab_stories
@@ -249,13 +250,10 @@ def make_problems(run, folder):
         excluded[name if split is None else f'{name}/{split}'] = loaded.excluded
         versions[name] = dict(rows=loaded.rows, scored=len(loaded), says=loaded.version)
         return loaded.problems
-    if s.train_set == 'lab':
-        train, dev = lab('train', s.train_problems), lab('dev', s.dev_problems)
+    if s.train_set == 'lab': train, dev = lab('train', s.train_problems), lab('dev', s.dev_problems)
     else:
-        everything = load(s.train_set, 'train')
-        dev = _draw(everything, s.dev_problems, s.seed)
-        held = {p.id for p in dev}
-        train = _draw([p for p in everything if p.id not in held], s.train_problems, s.seed + 1)
+        train, dev = _train_and_dev(s, load(s.train_set, 'train'))
+        train += lab('train', s.extra_stories)
     for name in s.test_sets:
         sets[name] = lab(name.removeprefix('lab/'), s.test_problems) if name.startswith('lab/') else _draw(load(name), s.test_problems, s.seed)
     for name, problems in dict(train=train, dev=dev, **{f'test/{file_name(n)}': p for n, p in sets.items()}).items():
@@ -265,6 +263,19 @@ def make_problems(run, folder):
     summary = dict(counts=dict(train=len(train), dev=len(dev), **{n: len(p) for n, p in sets.items()}), leaked=leaked, versions={n: v for n, v in versions.items() if n in sets},
                    excluded={n: [dict(id=e['id'], reason=e['reason']) for e in rows] for n, rows in excluded.items()})
     write_atomic(folder/'summary.json', json.dumps(summary, indent=1) + '\n')
+
+# %% ../nbs/run.ipynb #ca85a6b6
+def _train_and_dev(s, problems):
+    "The problems of a benchmark, split; those that are trained on with their new numbers."
+    from mtd.gold_equations import augment, sentence_case
+    from mtd.problems import normalise
+    def text(p): return normalise(p.meta.get('slots', p.id))
+    slotted = all('slots' in p.meta for p in problems)
+    if slotted: problems = sentence_case(problems)
+    dev = _draw(problems, s.dev_problems, s.seed)
+    held = {text(p) for p in dev}
+    train = _draw([p for p in problems if text(p) not in held], s.train_problems, s.seed + 1)
+    return augment(train, s.number_draws, s.distractors, s.swaps, s.seed) if slotted else train, dev
 
 # %% ../nbs/run.ipynb #0f25288f
 def file_name(
@@ -290,7 +301,7 @@ def _teaching_files(run):
     return recorded + [find_file(THOUGHTS[t].demonstrations) for t in s.thoughts]
 
 @_stage('problems', 'thoughts sources endpoint teacher_model recorded shots samples temperature top_p max_tokens stop system teacher_seed teacher_extra slip_rate unanswered',
-        'teacher batch annotations lab_teacher prompting', 'openai', _teaching_files)
+        'teacher batch annotations gold_equations lab_teacher prompting', 'openai', _teaching_files)
 def make_completions(run, folder):
     "completions.jsonl, failures.jsonl and bought.jsonl (all that was paid for, with its usage)."
     s, problems = run.settings, read_problems(run, 'train') + read_problems(run, 'dev')
@@ -316,6 +327,7 @@ def requests_of(
     from mtd.settings import fields_of
     from mtd.teacher import make_requests
     s, problems = run.settings, read_problems(run, 'train') + read_problems(run, 'dev')
+    if source == 'lab_teacher': problems = [p for p in problems if p.source == 'lab']
     model = dict(lab_teacher=MODEL, endpoint=s.teacher_model)[source]
     return make_requests(problems, s.thoughts, model, s.shots, s.samples, s.system, temperature=s.temperature, top_p=s.top_p, max_tokens=s.max_tokens,
                          stop=s.stop, seed=s.teacher_seed, extra=fields_of(s.teacher_extra, 'teacher_extra', 'max_completion_tokens:2000'))
@@ -372,7 +384,12 @@ def _from_endpoint(run, problems):
 
 def _from_annotations(run, problems):
     from mtd.teacher import annotations
-    return annotations(problems, run.settings.thoughts)
+    return annotations([p for p in problems if p.source != 'lab'], run.settings.thoughts)
+
+# %% ../nbs/run.ipynb #22a3eae1
+def _from_gold_equations(run, problems):
+    from mtd.teacher import gold_equations
+    return gold_equations([p for p in problems if p.source != 'lab'], run.settings.thoughts)
 
 # %% ../nbs/run.ipynb #d4f0b8ac
 def _from_files(run, problems):
@@ -386,7 +403,7 @@ def _from_files(run, problems):
         else: found.append(Answers([], [dict(problem_id=p.id, thought=thought, reason=f'no folder for {file} was given (setting data)') for p in problems]))
     return Answers([c for a in found for c in a.completions], [f for a in found for f in a.failures])
 
-SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, recorded=_from_files)
+SOURCES = dict(lab_teacher=_from_lab_teacher, endpoint=_from_endpoint, annotations=_from_annotations, gold_equations=_from_gold_equations, recorded=_from_files)
 
 # %% ../nbs/run.ipynb #53c642a3
 def _price_table(run): return [find_file('data/prices.json')]
@@ -418,10 +435,11 @@ def make_thoughts(run, folder):
 def _licences(s):
     "Where the problems and the thoughts come from, and under which licences."
     from mtd.problems import BENCHMARKS
-    problems = f'{BENCHMARKS[s.train_set].hub}, {BENCHMARKS[s.train_set].licence}' if s.train_set in BENCHMARKS else 'written by this project, Apache-2.0'
-    return {f'problems ({s.train_set})': problems} | {f'thoughts ({k})': LICENCES[k] for k in s.sources}
+    own, source = 'written by this project, Apache-2.0', BENCHMARKS.get(s.train_set)
+    problems = {s.train_set: f'{source.hub or source.note.partition(";")[0]}, {source.licence}' if source else own} | ({'extra stories': own} if s.extra_stories else {})
+    return {f'problems ({k})': v for k, v in problems.items()} | {f'thoughts ({k})': LICENCES[k] for k in s.sources}
 
-LICENCES = dict(lab_teacher='written by this project, Apache-2.0', endpoint="under the terms of the endpoint's owner", annotations='openai/gsm8k, MIT',
+LICENCES = dict(lab_teacher='written by this project, Apache-2.0', endpoint="under the terms of the endpoint's owner", annotations='openai/gsm8k, MIT', gold_equations='github.com/arkilpatel/SVAMP, MIT',
                 recorded='under the licence of the recorded file')
 
 # %% ../nbs/run.ipynb #d3db8cd5

@@ -24,7 +24,11 @@ def _key(low=None, high=None, choices=None, local=False):
 @dataclass(frozen=True)
 class ProblemSettings:
     "What is learnt from and what is scored."
-    train_set: str = _key(choices=('lab', 'gsm8k'))
+    train_set: str = _key(choices=('lab', 'gsm8k', 'mawps_asdiv_a'))
+    extra_stories: int = _key(0)
+    number_draws: int = _key(1)
+    distractors: float = _key(0.0, 1.0)
+    swaps: float = _key(0.0, 1.0)
     data: str = _key(local=True)
     train_problems: int = _key(0)
     dev_problems: int = _key(1)
@@ -38,7 +42,7 @@ class ProblemSettings:
 class TeacherSettings:
     "Who answers, and what it is asked."
     thoughts: tuple[str, ...] = _key(choices='mtd.prompting.THOUGHTS')
-    sources: tuple[str, ...] = _key(choices=('lab_teacher', 'endpoint', 'annotations', 'recorded'))
+    sources: tuple[str, ...] = _key(choices=('lab_teacher', 'endpoint', 'annotations', 'gold_equations', 'recorded'))
     endpoint: str = _key()
     teacher_model: str = _key()
     recorded: tuple[str, ...] = _key()
@@ -237,10 +241,7 @@ def load(
 # %% ../nbs/settings.ipynb #ae9674a9
 def _check_together(v: dict):
     "`ValueError` where settings contradict each other."
-    if 'lab_teacher' in v['sources'] and v['train_set'] != 'lab':
-        raise ValueError('sources = lab_teacher reads the lab\'s stories only; for train_set = gsm8k use annotations, recorded or endpoint')
-    if 'annotations' in v['sources'] and v['train_set'] != 'gsm8k':
-        raise ValueError('sources = annotations turns GSM8K\'s human solutions into thoughts; set train_set = gsm8k')
+    _check_training(v)
     for item in v['recorded']:
         thought, colon, file = item.partition(':')
         if not colon or thought not in v['thoughts']:
@@ -253,6 +254,24 @@ def _check_together(v: dict):
     _check_student(v)
     _check_endpoint('endpoint', v['endpoint'])
     if v['student_endpoint']: _check_endpoint('student_endpoint', v['student_endpoint'])
+
+# %% ../nbs/settings.ipynb #73050370
+_KNOWS = dict(mawps_asdiv_a=('asdiv', 'multiarith')) # training set -> test sets that stand in it
+
+def _check_training(v: dict):
+    "`ValueError` where what is learnt from has no such teacher, or stands in what is scored."
+    train, stories = v['train_set'], v['train_set'] == 'lab' or v['extra_stories']
+    if 'lab_teacher' in v['sources'] and not stories:
+        raise ValueError(f'sources = lab_teacher reads the lab\'s stories only; for train_set = {train} use annotations, gold_equations, recorded or endpoint, or add extra_stories')
+    if train != 'lab' and v['extra_stories'] and not {'lab_teacher', 'endpoint'} & set(v['sources']):
+        raise ValueError('extra_stories adds stories of the lab, and no source writes their thoughts; add lab_teacher to sources')
+    if train == 'lab' and v['extra_stories']: raise ValueError('extra_stories adds stories of the lab to another training set; with train_set = lab set train_problems')
+    for source, name, what in (('annotations', 'gsm8k', 'GSM8K\'s human solutions'), ('gold_equations', 'mawps_asdiv_a', 'the equations of MAWPS + ASDiv-A')):
+        if source in v['sources'] and train != name: raise ValueError(f'sources = {source} turns {what} into thoughts; set train_set = {name}')
+    if train != 'mawps_asdiv_a' and (v['number_draws'] > 1 or v['distractors'] or v['swaps']):
+        raise ValueError('number_draws, distractors and swaps change problems that come with an equation; set train_set = mawps_asdiv_a')
+    known = [t for t in v['test_sets'] if t in _KNOWS.get(train, ())]
+    if known: raise ValueError(f'train_set = {train} holds questions of {" and ".join(known)}, so no score there would mean anything; take {", ".join(known)} out of test_sets')
 
 # %% ../nbs/settings.ipynb #0906863c
 def _check_student(v: dict):

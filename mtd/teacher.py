@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Request', 'endpoint_identity', 'make_requests', 'Completion', 'Answers', 'TeacherError', 'collect',
-           'MissingCompletion', 'complete', 'ask_lab', 'recorded', 'annotations']
+           'MissingCompletion', 'complete', 'ask_lab', 'recorded', 'annotations', 'gold_equations']
 
 # %% ../nbs/03_teacher.ipynb #9c446638
 import asyncio, heapq, itertools, json, re, threading
@@ -561,14 +561,24 @@ def annotations(
 ) -> Answers: # ordered by problem, then thought; failures give the reason
     "Turn the marked human solutions of GSM8K into thoughts."
     from mtd.annotations import annotate
+    def made(p): return annotate(p.question, p.meta['solution'], p.answer) if p.meta.get('solution') else None
+    return _made(problems, thoughts, source, 'solution', made, 'no human solution')
+
+def gold_equations(
+    problems: list, # `Problem`s with an equation in `meta['equation']`
+    thoughts=('cot', 'pot', 'eot'), # the thoughts wanted
+    source: str = 'gold_equations', # what `Completion.source` shall say
+) -> Answers: # ordered by problem, then thought; failures give the reason
+    "Turn the gold equations of MAWPS + ASDiv-A into thoughts."
+    from mtd.gold_equations import gold_thoughts
+    return _made(problems, thoughts, source, 'equation', gold_thoughts)
+
+def _made(problems, thoughts, source, field, make, nothing=''): # `make`: a problem -> an `Annotation` or None
     completions, failures = [], []
     for p in problems:
-        solution = p.meta.get('solution', '')
-        made = annotate(p.question, solution, p.answer) if solution else None
+        made = make(p)
         for thought in thoughts:
-            text = made.thoughts.get(thought) if made else None
-            key = digest([source, p.question, solution, thought], length=64)
-            why = made.reasons.get(thought, 'not made') if made else 'no human solution'
-            if text: completions.append(Completion(key, p.id, thought, source, 0, text))
-            else: failures.append(dict(problem_id=p.id, thought=thought, reason=why))
+            key = digest([source, p.question, p.meta.get(field, ''), thought], length=64)
+            if made and thought in made.thoughts: completions.append(Completion(key, p.id, thought, source, 0, made.thoughts[thought]))
+            else: failures.append(dict(problem_id=p.id, thought=thought, reason=made.reasons.get(thought, 'not made') if made else nothing))
     return Answers(completions, failures)
