@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRECISIONS', 'quiet_transformers', 'Student', 'load_student', 'Answer', 'generate_each', 'generate', 'chat_template']
 
-# %% ../nbs/generation.ipynb #f8fa5452
+# %% ../nbs/generation.ipynb #c17939f7
 import json, os, sys, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from .core import digest
 
-# %% ../nbs/generation.ipynb #ca662bf4
+# %% ../nbs/generation.ipynb #83a3d104
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
-# %% ../nbs/generation.ipynb #d10939e8
+# %% ../nbs/generation.ipynb #71ffc4fc
 @contextmanager
 def quiet_transformers():
     "Without the bars and notes that `transformers` shows while it saves, loads and writes."
@@ -29,7 +29,7 @@ def quiet_transformers():
         if bars: logging.enable_progress_bar()
         logging.set_verbosity(level)
 
-# %% ../nbs/generation.ipynb #ce90a496
+# %% ../nbs/generation.ipynb #7d63ccf6
 @dataclass(frozen=True)
 class Student:
     "A trained model with its tokenizer, ready to answer."
@@ -44,7 +44,7 @@ class Student:
 
 PRECISIONS = ('auto', 'fp32', 'bf16') # of the weights; `auto` is bf16 on a GPU that has it, else fp32
 
-# %% ../nbs/generation.ipynb #e1cc5e92
+# %% ../nbs/generation.ipynb #762d8ff9
 def load_student(
     path, # a folder that `train_student` wrote, or any `transformers` model folder
     device: str = 'auto', # `auto` for a GPU if there is one, else `cpu`, `cuda:1`, ...
@@ -67,7 +67,7 @@ def load_student(
         model = family.from_pretrained(path, attn_implementation='sdpa', dtype=torch.bfloat16 if half else torch.float32)
         return Student(path, model.to(device).eval(), AutoTokenizer.from_pretrained(path), record)
 
-# %% ../nbs/generation.ipynb #bfc71c0e
+# %% ../nbs/generation.ipynb #97a98fa4
 @lru_cache(1)
 def _layer_class():
     from transformers.cache_utils import DynamicLayer
@@ -98,7 +98,7 @@ def _layer_class():
             self._show(end)
     return RoomyLayer
 
-# %% ../nbs/generation.ipynb #ca8db9eb
+# %% ../nbs/generation.ipynb #664fa7cf
 def _cache(model): # an empty one, for this kind of model
     from transformers.cache_utils import DynamicCache, DynamicLayer, EncoderDecoderCache
     cache = DynamicCache() if model.config.is_encoder_decoder else DynamicCache(config=model.config)
@@ -107,7 +107,7 @@ def _cache(model): # an empty one, for this kind of model
     cache.layer_class_to_replicate = _layer_class() # its layers come into being as they are used
     return EncoderDecoderCache(cache, DynamicCache())
 
-# %% ../nbs/generation.ipynb #4e6129ee
+# %% ../nbs/generation.ipynb #7c3e58ff
 _PART = 8192 # positions that are read at once
 
 def _parts(prompts): # slices of like length, within `_PART` where they have more than one row
@@ -134,7 +134,7 @@ def _side_by_side(caches): # one cache of all their rows, which end at the same 
         else: layer.conv_states = {i: torch.cat([o.conv_states[i] for o in (layer, *others)]) for i in layer.conv_states}
     return first
 
-# %% ../nbs/generation.ipynb #2e4f8519
+# %% ../nbs/generation.ipynb #4527e563
 class _Batch:
     "Rows that are written together: what the model remembers of each, and where it stands."
     def __init__(self, student, prompts, most): # lists of token ids; tokens to come
@@ -163,7 +163,7 @@ class _Batch:
         if mask is not None: given = dict(attention_mask=mask.long(), position_ids=(mask.long().cumsum(1) - 1).clamp(min=0))
         return self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **given).logits[:, -1], cache
 
-# %% ../nbs/generation.ipynb #16d40d35
+# %% ../nbs/generation.ipynb #42b42641
 def _mask(self): # of one step
     if self.mask is None: return None
     mask = self.mask[:, :self.used]
@@ -186,7 +186,7 @@ def _keep(self, rows): # indices; a row may be named several times
 
 _Batch.step, _Batch.keep = _step, _keep
 
-# %% ../nbs/generation.ipynb #f4713b20
+# %% ../nbs/generation.ipynb #8668c6ca
 def _chances(seed, text, path, n): # the numbers that decide one answer
     import torch
     source = torch.Generator().manual_seed(int(digest([seed, text, path], length=15), 16))
@@ -203,7 +203,7 @@ def _choose(logits, chances, temperature, top_p): # [rows, vocabulary] and [rows
     reached = p.cumsum(-1)
     return torch.searchsorted(reached, chances[:, None] * reached[:, -1:], right=True)[:, 0].clamp(max=p.shape[-1] - 1)
 
-# %% ../nbs/generation.ipynb #46daa566
+# %% ../nbs/generation.ipynb #2de44e7d
 @dataclass(frozen=True)
 class _Job: # one answer that is to be written
     text: str # the input
@@ -223,7 +223,7 @@ def _finish(ids, ends, room): # what is an answer's own, and whether it has no e
     end = next((i for i, t in enumerate(ids) if t in ends), None)
     return (ids, True) if end is None else (ids[:end + 1], False)
 
-# %% ../nbs/generation.ipynb #4514b2a8
+# %% ../nbs/generation.ipynb #71351491
 def _write(student, jobs, how): # yields (job, token ids, cut short?) as they are finished
     import torch
     model, most = student.model, max(j.room for j in jobs)
@@ -250,7 +250,7 @@ def _write(student, jobs, how): # yields (job, token ids, cut short?) as they ar
                 batch.keep(stay)
         logits = batch.step(tokens)
 
-# %% ../nbs/generation.ipynb #56fb4893
+# %% ../nbs/generation.ipynb #493f685c
 def _no_memory(error):
     import torch
     return isinstance(error, torch.OutOfMemoryError) or 'DefaultCPUAllocator' in str(error)
@@ -275,7 +275,7 @@ def _write_all(student, jobs, budget, how): # yields as `_write`
             print(f'no memory for {min(size, len(todo))} answers at once; going on with a budget of {budget:,} tokens a batch', file=sys.stderr)
         todo = [j for j in todo[:size] if j not in finished] + todo[size:]
 
-# %% ../nbs/generation.ipynb #2ace9373
+# %% ../nbs/generation.ipynb #b8382601
 def _weights_digest(student) -> str: # which student wrote these answers
     import hashlib
     files = sorted(Path(student.path).glob('*.safetensors'))
@@ -300,7 +300,7 @@ class _Journal:
         self.file, self.synced = open(self.path, 'ab', buffering=0), time.monotonic()
         if not good: self.add(owner)
 
-# %% ../nbs/generation.ipynb #6e4319d7
+# %% ../nbs/generation.ipynb #9478abf0
 def _add(self, row): # a line
     data = (json.dumps(row, ensure_ascii=False) + '\n').encode()
     try:
@@ -311,7 +311,7 @@ def _add(self, row): # a line
 
 _Journal.add = _add
 
-# %% ../nbs/generation.ipynb #5eb288c0
+# %% ../nbs/generation.ipynb #de384452
 @dataclass(frozen=True)
 class Answer:
     "What a student wrote to one input."
@@ -333,7 +333,7 @@ def _jobs(student, inputs, paths, max_new_tokens): # one for each different inpu
         jobs += [_Job(text, ids, path, room) for path in range(paths)]
     return jobs
 
-# %% ../nbs/generation.ipynb #a8d0bd08
+# %% ../nbs/generation.ipynb #6450d177
 def generate_each(
     student: Student, # from `load_student`
     inputs, # the texts it answers
@@ -357,7 +357,7 @@ def generate_each(
     owner = dict(student=_weights_digest(student), precision=str(student.model.dtype).removeprefix('torch.'), max_new_tokens=max_new_tokens) | how if path else {}
     return _each(student, inputs, jobs, tokens_per_batch, how, _Journal(path, owner) if path else None, progress)
 
-# %% ../nbs/generation.ipynb #14a54ea1
+# %% ../nbs/generation.ipynb #fbcdd082
 def _each(student, inputs, jobs, budget, how, journal, progress):
     from tqdm import tqdm
     places, known, cut = {}, {}, 0
@@ -386,7 +386,7 @@ def generate(
     found = sorted(generate_each(student, inputs, **how), key=lambda a: (a.place, a.path))
     return [a.text for a in found]
 
-# %% ../nbs/generation.ipynb #aec2ac19
+# %% ../nbs/generation.ipynb #4cc850f5
 def chat_template(
     tokenizer, # a `transformers` tokenizer
 ) -> str: # in Jinja

@@ -503,10 +503,11 @@ def _answers(run, stage, inputs, folder):
                                                     tokens_per_batch=s.eval_tokens, path=folder/'journal.jsonl')
     from mtd.served import generate_at
     from mtd.store import Store
-    with Store(folder/'served.sqlite') as store:
+    (folder/'served').mkdir(exist_ok=True)
+    with Store(folder/'served'/'answers.sqlite') as store:
         return generate_at(s.student_endpoint, str(student), inputs, store, s.max_new_tokens, key=os.environ.get('STUDENT_API_KEY') or 'none', pace=_pace(s))
 
-# %% ../nbs/run.ipynb #bfda31db
+# %% ../nbs/run.ipynb #96a06740
 def _predict(run, stage, asked, folder):
     "Answer and execute what is asked, a list of (file, problem, input, function that executes), and write `<file>.jsonl` each."
     from concurrent.futures import ThreadPoolExecutor
@@ -526,9 +527,10 @@ def _predict(run, stage, asked, folder):
     files = {}
     for (file, *_), row in zip(asked, rows): files.setdefault(file, []).append(row)
     for file, made in files.items(): write_jsonl(folder/f'{file}.jsonl', made)
-    for left in (folder/'journal.jsonl', *folder.glob('served.sqlite*')): left.unlink(missing_ok=True)
+    (folder/'journal.jsonl').unlink(missing_ok=True)
+    shutil.rmtree(folder/'served', ignore_errors=True)
 
-# %% ../nbs/run.ipynb #0a506224
+# %% ../nbs/run.ipynb #97b4f3f9
 _SCORING = 'max_new_tokens eval_precision student_endpoint test_sets equality'
 
 @_stage('problems student', 'thoughts ' + _SCORING, 'generation prompting', _TRAINERS + ' sympy numpy')

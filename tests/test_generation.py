@@ -280,3 +280,13 @@ def test_a_chat_server_would_give_the_student_its_plain_input(student):
     begins.backend_tokenizer.post_processor = TemplateProcessing(single='<s> $A', special_tokens=[('<s>', begins.bos_token_id)])
     begins.chat_template = gn.chat_template(begins)
     assert begins.apply_chat_template([dict(role='user', content=text)])['input_ids'] == begins(text)['input_ids'] and begins(text)['input_ids'][0] == begins.bos_token_id
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_a_gpu_gives_the_same_answers(student):
+    "In fp32, greedy and sampled."
+    student, inputs = student
+    there = gn.load_student(student.path, device='cuda', precision='fp32')
+    assert ask(there, inputs) == ask(student, inputs)
+    assert ask(there, inputs, temperature=1.0, paths=3) == ask(student, inputs, temperature=1.0, paths=3)

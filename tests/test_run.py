@@ -234,6 +234,29 @@ def test_predictions_are_what_the_student_writes_and_what_comes_of_it(whole):
         assert all(type(r['cut']) is bool for r in rows)
 
 
+def test_answers_are_executed_while_others_are_still_written(tmp_path, monkeypatch):
+    import threading
+    from fractions import Fraction
+    from types import SimpleNamespace
+    from mtd import run as module
+    from mtd.core import Outcome, Problem
+    from mtd.generation import Answer
+    executed, n = threading.Event(), 200
+    def work(texts):
+        executed.set()
+        return [Outcome('solved', Fraction(int(t)), text=t) for t in texts]
+    def answers(*_):
+        for i in reversed(range(n)):
+            if i < 100: assert executed.wait(20), 'nothing is executed before all is written'
+            yield Answer(i, 0, str(i), 3, i == 7)
+    monkeypatch.setattr(module, '_answers', answers)
+    asked = [('ab'[i % 2], Problem(str(i), 'How many?', Fraction(i)), f'{i}?', work) for i in range(n)]
+    module._predict(SimpleNamespace(settings=SimpleNamespace(equality='exact')), 'student', asked, tmp_path)
+    rows = [json.loads(line) for name in 'ab' for line in (tmp_path/f'{name}.jsonl').read_text().splitlines()]
+    assert [r['id'] for r in rows] == [str(i) for i in (*range(0, n, 2), *range(1, n, 2))] and all(r['right'] and r['text'] == r['id'] for r in rows)
+    assert [r['id'] for r in rows if r['cut']] == ['7']
+
+
 @pytest.mark.full
 @pytest.mark.skipif(not (find_spec('fastapi') and find_spec('uvicorn')), reason='needs the extra serve')
 def test_a_served_student_gives_the_same_predictions(whole, tmp_path):
@@ -251,7 +274,7 @@ def test_a_served_student_gives_the_same_predictions(whole, tmp_path):
         assert job.returncode == 0, errors[-3000:]
     finally: server.terminate(); server.wait()
     folder = Path(said.split()[-1])
-    assert 'written' not in said and not list(folder.glob('served*')), 'it was answered in the process'
+    assert 'written' not in said and not (folder/'served').exists(), 'it was answered in the process'
     assert predicted(folder) == predicted(whole[0]/'runs'/'smoke'/'predictions')
 
 
