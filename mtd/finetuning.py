@@ -22,9 +22,6 @@ from .generation import Student, chat_template, quiet_transformers
 from .muon import muon
 from .tokens import encode, keep_lossless, tokenizer_of
 
-# %% ../nbs/08_finetuning.ipynb #625c0778
-os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
-
 # %% ../nbs/08_finetuning.ipynb #fdcc135b
 STUDENTS = {
     'scratch-llama': dict(model_type='llama', hidden_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
