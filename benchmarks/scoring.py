@@ -132,10 +132,10 @@ def lab_inputs(n):
 def tiny_t5(folder, inputs):
     "A T5 that has learned when to stop."
     from datasets import Dataset, DatasetDict
-    from mtd.finetuning import train_student
+    from mtd.finetuning import Watching, train_student
     rows = [dict(id=f'{s.problem.id}/{t}', input=student_input(t, s.problem.question), target=text) for s in lab_stories('train', 1500) for t, text in s.gold.items()]
     train_student(DatasetDict(train=Dataset.from_list(rows)), folder, model='scratch-t5', max_steps=400, eval_every=400, warmup=50, learning_rate=5e-3,
-                  optimizer='muon', vocab_size=600, tokens_per_batch=3000, progress=False)
+                  optimizer='muon', vocab_size=600, tokens_per_batch=3000, watch=Watching(progress=False))
     return folder
 
 

@@ -15,7 +15,8 @@ SIZES = {'scratch-llama': dict(hidden_size=32, intermediate_size=64, initializer
 
 def student_in(folder, model):
     "Untrained, with wide weights and many end tokens: its answers are unlike, and of every length."
-    from mtd.finetuning import build_tokenizer, new_student
+    from mtd.finetuning import new_student
+    from mtd.tokens import build_tokenizer
     tokenizer = build_tokenizer(INPUTS * 3, 300)
     net = new_student(model, tokenizer, SIZES[model] | dict(tie_word_embeddings=False))
     net.generation_config.eos_token_id = [1, *range(20, 80 if net.config.is_encoder_decoder else 40)]
@@ -83,7 +84,7 @@ def test_reading_in_parts_changes_nothing(student, monkeypatch):
 
 
 def test_a_student_with_a_sliding_window_answers_as_transformers_does(tmp_path):
-    from mtd.finetuning import build_tokenizer
+    from mtd.tokens import build_tokenizer
     from transformers import AutoModelForCausalLM, MistralConfig
     tokenizer = build_tokenizer(['Say 1 please please!'] * 3, 300)
     config = MistralConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
@@ -243,7 +244,8 @@ def test_a_processor_without_memory_goes_on_with_less(tmp_path):
     "The real thing: an address space that does not hold the batch."
     code = '''import resource, sys, torch
 from mtd import generation as gn
-from mtd.finetuning import build_tokenizer, new_student
+from mtd.finetuning import new_student
+from mtd.tokens import build_tokenizer
 folder = sys.argv[1]
 tokenizer = build_tokenizer(['Say 1 please!'] * 3, 300)
 new_student('scratch-llama', tokenizer, dict(hidden_size=512, num_attention_heads=8, num_key_value_heads=8)).save_pretrained(folder)
@@ -270,7 +272,7 @@ def test_a_student_loads_in_the_precision_asked_for(student, tmp_path):
 
 def test_a_chat_server_would_give_the_student_its_plain_input(student):
     from transformers import AutoTokenizer
-    from mtd.finetuning import build_tokenizer
+    from mtd.tokens import build_tokenizer
     from tokenizers.processors import TemplateProcessing
     tokenizer, text = AutoTokenizer.from_pretrained(student[0].path), 'Question: a < b\n  {x}?\nGo\n'
     tokenizer.chat_template = gn.chat_template(tokenizer)
