@@ -15,7 +15,7 @@ from .annotations import Annotation, _lit, _refs, _show, _value
 from .core import number_text
 from .problems import fill_slots
 
-# %% ../nbs/gold_equations.ipynb #9355fb4f
+# %% ../nbs/gold_equations.ipynb #d97aeb37
 def read_prefix(
     equation: str, # e.g. `+ * number0 number1 number2`
 ) -> tuple: # ('ref', slot), ('lit', Fraction, ...) or (operator, left, right)
@@ -31,7 +31,7 @@ def read_prefix(
         if re.fullmatch(r'number\d{1,3}', token): return ('ref', int(token[6:])), at + 1
         if re.fullmatch(r'\d{1,12}(\.\d{1,12})?', token): return _lit(token), at + 1
         raise ValueError(f'{equation!r}: {token!r} is no operator, slot or number')
-    if len(tokens) > 99: raise ValueError(f'an equation of {len(tokens)} tokens; 99 are the most')
+    if len(tokens) > 25: raise ValueError(f'an equation of {len(tokens)} tokens; 25 are the most')
     tree, end = node(0)
     if end < len(tokens): raise ValueError(f'{equation!r} goes on after its end, with {tokens[end]!r}')
     return tree
@@ -50,7 +50,7 @@ def steps_of(
     walk(tree)
     return steps
 
-# %% ../nbs/gold_equations.ipynb #db308359
+# %% ../nbs/gold_equations.ipynb #2de12aed
 def write_thoughts(
     tree: tuple, # from `read_prefix`
     numbers: list, # `Fraction`s of the slots
@@ -59,20 +59,21 @@ def write_thoughts(
     shown, steps = [number_text(x) for x in numbers], steps_of(tree, len(numbers)) or [tree]
     values = list(numbers)
     for s in steps: values.append(_value(s, values))
-    results = [number_text(v) for v in values]
-    short = shown + [chr(ord('a') + i) for i in range(len(steps) - 1)] + ['ans']
-    lines = list(zip(steps, results[len(numbers):], short[len(numbers):]))
-    chain = [f'{_show(s, results)} = {result}.' for s, result, _ in lines if s[0] in '+-*/']
-    return dict(cot='\n'.join(chain + [f'The answer is {results[-1]}.']), pot='\n'.join(f'{name} = {_show(s, short)}' for s, _, name in lines),
-                eot=f'{_equation(tree, shown)}\nans = x')
+    results, first = [number_text(v) for v in values], len(numbers)
+    letters = [chr(ord('a') + i) for i in range(len(values) - 1)] + ['ans']
+    given = [f'{letter} = {number}' for letter, number in zip(letters, shown)]
+    chain = [f'{_show(s, results)} = {result}.' for s, result in zip(steps, results[first:]) if s[0] in '+-*/']
+    return dict(cot='\n'.join(chain + [f'The answer is {results[-1]}.']),
+                pot='\n'.join(given + [f'{name} = {_show(s, letters)}' for s, name in zip(steps, letters[first:])]),
+                eot='\n'.join(given + [_equation(tree, letters[:first]), 'ans = x']))
 
-def _equation(tree, shown): # what is taken away and what divides go to the side of `x`
-    x = ('ref', len(shown))
+def _equation(tree, letters): # what is taken away and what divides go to the side of `x`
+    x = ('ref', len(letters))
     undone = {'-': '+', '/': '*'}.get(tree[0])
     left, right = ((undone, tree[2], x), tree[1]) if undone else (x, tree)
-    return ' = '.join(_show(side, [*shown, 'x']) for side in (left, right))
+    return ' = '.join(_show(side, [*letters, 'x']) for side in (left, right))
 
-# %% ../nbs/gold_equations.ipynb #965a4074
+# %% ../nbs/gold_equations.ipynb #c5e952f1
 def gold_thoughts(
     problem, # a `Problem` with `slots`, `numbers` and `equation` in its meta, as `read_slots` leaves them
 ) -> Annotation: # never raises
@@ -83,6 +84,7 @@ def gold_thoughts(
     try: tree = read_prefix(problem.meta['equation'])
     except ValueError as e: return none(f'unreadable: {e}')
     if any(i >= len(numbers) for i in _refs(tree)): return none('a slot without a number')
+    if len(numbers) > 10: return none('more than ten numbers')
     value = _value(tree, numbers)
     if value is None: return none('a division by zero')
     if value != problem.answer: return none('the equation does not give the answer when computed exactly')
