@@ -6,9 +6,12 @@ import json, os, re, sys
 from pathlib import Path
 
 from mtd.core import write_atomic
+from mtd.mixing import yields
 from mtd.problems import leakage, load_benchmark, normalise
 from mtd.run import Run, read_problems, report_data
 from mtd.settings import load
+from mtd.teacher import gold_equations
+from mtd.verification import verify_each
 
 DATA = os.environ.get('MTD_DATA')
 REFERENCES = [dict(name='Graph2Tree with pretrained RoBERTa', accuracy=0.438, n=1000,
@@ -22,6 +25,13 @@ def overlap(run):
     texts = {bare(p) for p in learnt}
     return dict(test=len(test), same_question=len({b for _, b in leakage(learnt, test)}), same_text_with_other_numbers=sum(bare(p) in texts for p in test),
                 same_question_before_numbers_are_drawn=len({b for _, b in leakage(load_benchmark('mawps_asdiv_a', data=DATA).problems, test)}))
+
+
+def written():
+    "What becomes of the rows as they come: how many thoughts are written and execute to the gold, and why the others are not there."
+    problems = load_benchmark('mawps_asdiv_a', data=DATA).problems
+    answers, made = {p.id: p.answer for p in problems}, gold_equations(problems)
+    return dict(rows=len(problems), yields=yields(verify_each(answers, made.completions), [f | {'source': 'gold_equations'} for f in made.failures]))
 
 
 def of_seed(seed):
@@ -43,7 +53,7 @@ if __name__ == '__main__':
         print(json.dumps({k: s['right'] for k, s in found['scores']['thoughts'].items()}), found['chosen']['name'], flush=True)
     settings = {k: v for k, v in shown['settings'].items() if k not in ('student_seed', 'data')}
     found = dict(command='mtd run --profile svamp --set student_seed=SEED', settings=settings, parameters=shown['parameters'], examples_trained=shown['examples_trained'],
-                 yields=shown['yields'], overlap=overlap(run), students=students, references=REFERENCES, versions=shown['versions'])
+                 yields=shown['yields'], as_they_come=written(), overlap=overlap(run), students=students, references=REFERENCES, versions=shown['versions'])
     path = Path(__file__).parent/'results'/'svamp.json'
     write_atomic(path, json.dumps(found, indent=1, ensure_ascii=False) + '\n')
     print(path)

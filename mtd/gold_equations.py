@@ -6,7 +6,7 @@
 __all__ = ['read_prefix', 'steps_of', 'write_thoughts', 'gold_thoughts', 'proper_words', 'sentence_case', 'draw_numbers',
            'add_statement', 'swap_words', 'augment']
 
-# %% ../nbs/gold_equations.ipynb #c64f1c33
+# %% ../nbs/gold_equations.ipynb #038ee08f
 import random, re
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +15,7 @@ from .annotations import Annotation, _lit, _refs, _show, _value
 from .core import number_text
 from .problems import fill_slots
 
-# %% ../nbs/gold_equations.ipynb #cbc9930c
+# %% ../nbs/gold_equations.ipynb #d97aeb37
 def read_prefix(
     equation: str, # e.g. `+ * number0 number1 number2`
 ) -> tuple: # ('ref', slot), ('lit', Fraction, ...) or (operator, left, right)
@@ -31,12 +31,12 @@ def read_prefix(
         if re.fullmatch(r'number\d{1,3}', token): return ('ref', int(token[6:])), at + 1
         if re.fullmatch(r'\d{1,12}(\.\d{1,12})?', token): return _lit(token), at + 1
         raise ValueError(f'{equation!r}: {token!r} is no operator, slot or number')
-    if len(tokens) > 99: raise ValueError(f'an equation of {len(tokens)} tokens; 99 are the most')
+    if len(tokens) > 25: raise ValueError(f'an equation of {len(tokens)} tokens; 25 are the most')
     tree, end = node(0)
     if end < len(tokens): raise ValueError(f'{equation!r} goes on after its end, with {tokens[end]!r}')
     return tree
 
-# %% ../nbs/gold_equations.ipynb #c0d9098d
+# %% ../nbs/gold_equations.ipynb #260979c6
 def steps_of(
     tree: tuple, # from `read_prefix`
     known: int, # numbers of the question
@@ -50,7 +50,7 @@ def steps_of(
     walk(tree)
     return steps
 
-# %% ../nbs/gold_equations.ipynb #0d2925cf
+# %% ../nbs/gold_equations.ipynb #2de12aed
 def write_thoughts(
     tree: tuple, # from `read_prefix`
     numbers: list, # `Fraction`s of the slots
@@ -59,20 +59,21 @@ def write_thoughts(
     shown, steps = [number_text(x) for x in numbers], steps_of(tree, len(numbers)) or [tree]
     values = list(numbers)
     for s in steps: values.append(_value(s, values))
-    results = [number_text(v) for v in values]
-    short = shown + [chr(ord('a') + i) for i in range(len(steps) - 1)] + ['ans']
-    lines = list(zip(steps, results[len(numbers):], short[len(numbers):]))
-    chain = [f'{_show(s, results)} = {result}.' for s, result, _ in lines if s[0] in '+-*/']
-    return dict(cot='\n'.join(chain + [f'The answer is {results[-1]}.']), pot='\n'.join(f'{name} = {_show(s, short)}' for s, _, name in lines),
-                eot=f'{_equation(tree, shown)}\nans = x')
+    results, first = [number_text(v) for v in values], len(numbers)
+    letters = [chr(ord('a') + i) for i in range(len(values) - 1)] + ['ans']
+    given = [f'{letter} = {number}' for letter, number in zip(letters, shown)]
+    chain = [f'{_show(s, results)} = {result}.' for s, result in zip(steps, results[first:]) if s[0] in '+-*/']
+    return dict(cot='\n'.join(chain + [f'The answer is {results[-1]}.']),
+                pot='\n'.join(given + [f'{name} = {_show(s, letters)}' for s, name in zip(steps, letters[first:])]),
+                eot='\n'.join(given + [_equation(tree, letters[:first]), 'ans = x']))
 
-def _equation(tree, shown): # what is taken away and what divides go to the side of `x`
-    x = ('ref', len(shown))
+def _equation(tree, letters): # what is taken away and what divides go to the side of `x`
+    x = ('ref', len(letters))
     undone = {'-': '+', '/': '*'}.get(tree[0])
     left, right = ((undone, tree[2], x), tree[1]) if undone else (x, tree)
-    return ' = '.join(_show(side, [*shown, 'x']) for side in (left, right))
+    return ' = '.join(_show(side, [*letters, 'x']) for side in (left, right))
 
-# %% ../nbs/gold_equations.ipynb #0551a6ec
+# %% ../nbs/gold_equations.ipynb #c5e952f1
 def gold_thoughts(
     problem, # a `Problem` with `slots`, `numbers` and `equation` in its meta, as `read_slots` leaves them
 ) -> Annotation: # never raises
@@ -83,6 +84,7 @@ def gold_thoughts(
     try: tree = read_prefix(problem.meta['equation'])
     except ValueError as e: return none(f'unreadable: {e}')
     if any(i >= len(numbers) for i in _refs(tree)): return none('a slot without a number')
+    if len(numbers) > 10: return none('more than ten numbers')
     value = _value(tree, numbers)
     if value is None: return none('a division by zero')
     if value != problem.answer: return none('the equation does not give the answer when computed exactly')
@@ -90,7 +92,7 @@ def gold_thoughts(
     if '/' not in re.sub(r' / ', '', thoughts['cot']): return Annotation(thoughts, {})
     return Annotation({t: thoughts[t] for t in ('pot', 'eot')}, {'cot': 'a result that is no decimal number'})
 
-# %% ../nbs/gold_equations.ipynb #29c44f98
+# %% ../nbs/gold_equations.ipynb #bdd1cd2b
 def proper_words(
     problems, # `Problem`s with `slots` in their meta
 ) -> set: # in small letters
@@ -100,7 +102,7 @@ def proper_words(
         for m in re.finditer(r'(?<=[a-z,\d] )([A-Za-z])([a-z]+)', text): seen[m[0].lower()] += 1 if m[1].isupper() else -3
     return {w for w, n in seen.items() if n > 0 and not w.startswith('number')}
 
-# %% ../nbs/gold_equations.ipynb #521e7d05
+# %% ../nbs/gold_equations.ipynb #81d3abbf
 def _cased(text, proper):
     if text != text.lower(): return text
     text = re.sub(r'[a-z]+', lambda m: m[0].capitalize() if m[0] in proper else m[0], text)
@@ -117,7 +119,7 @@ def sentence_case(
     proper = proper_words(problems)
     return [_with(p, p.id, _cased(p.meta['slots'], proper), [Fraction(n) for n in p.meta['numbers']], p.answer) for p in problems]
 
-# %% ../nbs/gold_equations.ipynb #0a1367b0
+# %% ../nbs/gold_equations.ipynb #67235bff
 def draw_numbers(
     tree: tuple, # from `read_prefix`
     numbers: list, # `Fraction`s of the slots
@@ -137,7 +139,7 @@ def draw_numbers(
         if all(like(v, old) for v, old in zip(results(drawn), olds)): return drawn
     return None
 
-# %% ../nbs/gold_equations.ipynb #3c10ade7
+# %% ../nbs/gold_equations.ipynb #3fcc0640
 _SENTENCE = r'(?<=[.?!]) '
 
 def _statements(problems): # sentences that tell one number and lean on nothing before them
@@ -161,7 +163,7 @@ def add_statement(
     parts.insert(rng.randrange(len(parts)), re.sub(r'number\d+', f'number{len(numbers)}', statement))
     return _with(problem, problem.id, ' '.join(parts), numbers + [number], problem.answer)
 
-# %% ../nbs/gold_equations.ipynb #5b858f1c
+# %% ../nbs/gold_equations.ipynb #4ae4fa9f
 _DOES = r'(?:has|had|have|owns|bought|picked|found|gave|ate|sold|got|lost|made|saw|collected|received|grew|planted|baked|took)'
 _STAYS = set('times days weeks months years hours minutes seconds dollars cents pennies dimes nickels quarters miles yards meters feet inches pounds ounces cups '
              'gallons liters grams kilograms tons centimeters boxes bags packs packages rows groups pages points rounds crates baskets bins shelves teams tables '
@@ -188,7 +190,7 @@ def swap_words(
     new |= {w[:-1]: v[:-1] for w, v in new.items() if w in things}
     return re.sub('|'.join(rf'\b{w}\b' for w in new), lambda m: new[m[0]], slots) if new else slots
 
-# %% ../nbs/gold_equations.ipynb #ce15b2d6
+# %% ../nbs/gold_equations.ipynb #224a9d72
 def augment(
     problems: list, # `Problem`s as `read_slots` leaves them
     draws: int = 1, # problems made of each, itself included

@@ -49,7 +49,7 @@ def test_every_thought_of_a_random_equation_executes_to_what_python_computes():
 
 
 @pytest.mark.parametrize('bad, says', [('', 'ends where'), ('+ number0', 'ends where'), ('+ number0 number1 number2', 'goes on'), ('- number0 x', "'x' is no"),
-    ('^ number0 number1', "'\\^' is no"), ('+ number0 -3', "'-3' is no"), ('+ number0 1e9', "'1e9' is no"), ('+ ' * 200, 'most'), ('numberA', 'is no')])
+    ('^ number0 number1', "'\\^' is no"), ('+ number0 -3', "'-3' is no"), ('+ number0 1e9', "'1e9' is no"), ('+ ' * 200, 'most'), ('+ number0 number1 ' * 9, 'most'), ('numberA', 'is no')])
 def test_what_is_no_equation_is_refused(bad, says):
     with pytest.raises(ValueError, match=says): read_prefix(bad)
     assert set(gold_thoughts(problem(bad, [1, 2, 3], 1)).reasons) == {'cot', 'pot', 'eot'}
@@ -68,9 +68,10 @@ def test_one_step_after_the_other():
 
 
 def test_a_system_states_what_holds_and_leaves_the_solving():
-    system = lambda equation: gold_thoughts(problem(equation, [24, 6, 2], {'-': 18, '/': 4, '+': 30, '*': 16}[equation[0]])).thoughts['eot']
-    assert system('- number0 number1') == '6 + x = 24\nans = x' and system('/ number0 number1') == '6 * x = 24\nans = x'
-    assert system('+ number0 number1') == 'x = 24 + 6\nans = x' and system('* - number0 + number1 10 number2') == 'x = (24 - (6 + 10)) * 2\nans = x'
+    given = 'a = 24\nb = 6\nc = 2\n'
+    def system(equation): return gold_thoughts(problem(equation, [24, 6, 2], {'-': 18, '/': 4, '+': 30, '*': 16}[equation[0]])).thoughts['eot'].removeprefix(given)
+    assert system('- number0 number1') == 'b + x = a\nans = x' and system('/ number0 number1') == 'b * x = a\nans = x'
+    assert system('+ number0 number1') == 'x = a + b\nans = x' and system('* - number0 + number1 10 number2') == 'x = (a - (b + 10)) * c\nans = x'
 
 
 def test_other_people_and_things_stand_everywhere_and_units_stay():
