@@ -59,7 +59,9 @@ def build_tokenizer(
         vocab_size=vocab_size, special_tokens=['<pad>', '</s>'], show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
     bpe.add_tokens([AddedToken(t, normalized=False) for t in whole])
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token='<pad>', eos_token='</s>', clean_up_tokenization_spaces=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token='<pad>', eos_token='</s>', clean_up_tokenization_spaces=False)
+    if phrases: tokenizer.add_tokens([AddedToken(t, normalized=False) for t in frequent_phrases(tokenizer, texts[::max(1, len(texts) // 2500)], phrases)])
+    return tokenizer
 
 # %% ../nbs/tokens.ipynb #7cae1b8f
 def round_trip(
