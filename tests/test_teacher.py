@@ -291,7 +291,7 @@ def test_a_faulty_endpoint_gives_what_a_good_one_gives_and_nothing_is_lost(store
 
 def test_slow_tokens_are_waited_for_and_a_silent_server_is_asked_again(store):
     with LabTeacher(faults='timeout:0.1 slow:0.2', slow_seconds=0.3) as faulty:
-        answers = complete(REQUESTS[:30], store, faulty.base_url, KEY, endpoint=faulty.endpoint, progress=False, pace=Pace(8, timeout=0.5, retries=2))
+        answers = complete(REQUESTS[:30], store, faulty.base_url, KEY, endpoint=faulty.endpoint, progress=False, pace=Pace(8, timeout=2, retries=2))
         assert {*faulty.stats()['faults']} == {'timeout', 'slow'}
     assert len(store) == 30 and not [f for f in answers.failures if f['again']]
 
