@@ -426,6 +426,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mtd.gold_equations': { 'mtd.gold_equations._cased': ('gold_equations.html#_cased', 'mtd/gold_equations.py'),
                                     'mtd.gold_equations._cast': ('gold_equations.html#_cast', 'mtd/gold_equations.py'),
                                     'mtd.gold_equations._equation': ('gold_equations.html#_equation', 'mtd/gold_equations.py'),
+                                    'mtd.gold_equations._in_order': ('gold_equations.html#_in_order', 'mtd/gold_equations.py'),
                                     'mtd.gold_equations._person': ('gold_equations.html#_person', 'mtd/gold_equations.py'),
                                     'mtd.gold_equations._statements': ('gold_equations.html#_statements', 'mtd/gold_equations.py'),
                                     'mtd.gold_equations._with': ('gold_equations.html#_with', 'mtd/gold_equations.py'),

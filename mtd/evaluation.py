@@ -227,8 +227,9 @@ def dev_accuracy(
 ) -> Callable | None: # `Student -> {thought: share of right answers}`; None where there is nothing to ask
     "A watch for training: the share of right answers to the first examples of each thought."
     from mtd.prompting import THOUGHTS, execute
+    if not n: return None
     chosen = {t: [r for r in rows if r['thought'] == t][:n] for t in dict.fromkeys(rows['thought']) if t in THOUGHTS}
-    if not n or not chosen: return None
+    if not chosen: return None
     gold = {t: execute(t, [r['target'] for r in mine]) for t, mine in chosen.items()}
     def accuracy(student):
         texts = generate(student, [r['input'] for mine in chosen.values() for r in mine], max_new_tokens=max_new_tokens, progress=False)

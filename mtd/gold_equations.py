@@ -161,7 +161,13 @@ def add_statement(
     mine, theirs = _person(problem.meta['slots'], proper), _person(statement, proper)
     if mine and theirs: statement = re.sub(rf'\b{theirs}\b', mine, statement)
     parts.insert(rng.randrange(len(parts)), re.sub(r'number\d+', f'number{len(numbers)}', statement))
-    return _with(problem, problem.id, ' '.join(parts), numbers + [number], problem.answer)
+    slots, equation, numbers = _in_order(' '.join(parts), problem.meta['equation'], numbers + [number])
+    return _with(replace(problem, meta=problem.meta | {'equation': equation}), problem.id, slots, numbers, problem.answer)
+
+def _in_order(slots, equation, numbers): # the slots named anew, from left to right, as everywhere in the training set
+    order = list(dict.fromkeys(int(i) for i in re.findall(r'number(\d+)', slots)))
+    named = lambda text: re.sub(r'number(\d+)', lambda m: f'number{order.index(int(m[1]))}', text)
+    return named(slots), named(equation), [numbers[i] for i in order]
 
 # %% ../nbs/gold_equations.ipynb #4ae4fa9f
 _DOES = r'(?:has|had|have|owns|bought|picked|found|gave|ate|sold|got|lost|made|saw|collected|received|grew|planted|baked|took)'
@@ -206,10 +212,10 @@ def augment(
     for p in problems:
         new.append(p)
         if not gold_thoughts(p).thoughts: continue
-        tree = read_prefix(p.meta['equation'])
         for k in range(1, draws):
             q = add_statement(p, rng.choice(statements), Fraction(1), rng, proper) if statements and rng.random() < distractors else p
             slots = swap_words(q.meta['slots'], people, things, rng) if rng.random() < swaps else q.meta['slots']
+            tree = read_prefix(q.meta['equation'])
             drawn = draw_numbers(tree, [Fraction(n) for n in q.meta['numbers']], pool, rng)
             if drawn: new.append(_with(q, f'{p.id}#{k}', slots, drawn, _value(tree, drawn)))
     return new
