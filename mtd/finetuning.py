@@ -78,12 +78,14 @@ def new_student(
 def taught_only(
     batch: dict, # from `mtd.batches.collate`
     causal: bool, # decoder-only: does the output at i predict the label at i + 1?
-) -> dict: # with `taught`, the flat positions whose output is asked for, and `labels` [1 + taught], the first of them -100
-    "The same batch, with the positions that are taught and their labels."
+    mean: str = 'tokens', # what weighs the same in the loss: `tokens` or `examples`
+) -> dict: # with `taught`, the flat positions whose output is asked for, `labels` [1 + taught], the first of them -100, and `weights` [taught]
+    "The same batch, with the positions that are taught, their labels, and their weights, which add up to the tokens or to the examples."
     import torch
     labels = torch.nn.functional.pad(batch['labels'][:, 1:], (0, 1), value=-100) if causal else batch['labels']
-    taught = (labels.flatten() != -100).nonzero().flatten()
-    return batch | dict(labels=torch.nn.functional.pad(labels.flatten()[taught], (1, 0), value=-100), taught=taught)
+    taught, counts = (labels.flatten() != -100).nonzero().flatten(), (labels != -100).sum(1)
+    weights = torch.ones(len(taught)) if mean == 'tokens' else (1 / counts).repeat_interleave(counts)
+    return batch | dict(labels=torch.nn.functional.pad(labels.flatten()[taught], (1, 0), value=-100), taught=taught, weights=weights)
 
 class _Head:
     "A hook that shows the output layer the taught positions alone."
@@ -100,25 +102,28 @@ def _showing(head, taught):
 
 # %% ../nbs/08_finetuning.ipynb #5dddbc13
 def _forward(net, head, batch): # summed loss of a batch from `taught_only`
-    with _showing(head, batch['taught']): logits = net(**{k: v for k, v in batch.items() if k not in ('labels', 'taught')}).logits
+    with _showing(head, batch['taught']): logits = net(**{k: v for k, v in batch.items() if k not in ('labels', 'taught', 'weights')}).logits
     return summed_loss(logits, batch['labels'])
 
 def summed_loss(
     logits, # [taught, vocabulary]
     labels, # [1 + taught]; the first is not looked at
+    weights=None, # [taught]; all 1 by default
 ): # a scalar tensor: the sum over the taught tokens
     "Cross entropy in fp32, summed."
     import torch.nn.functional as F
-    return F.cross_entropy(logits.float(), labels[1:], reduction='sum')
+    if weights is None: return F.cross_entropy(logits.float(), labels[1:], reduction='sum')
+    return F.cross_entropy(logits.float(), labels[1:], reduction='none') @ weights
 
 # %% ../nbs/08_finetuning.ipynb #97752357
 def mean_loss(
     outputs, # of the model, with `logits` [taught, vocabulary]
     labels, # [1 + taught]
-    num_items_in_batch=None, # taught tokens of the whole step, which the `Trainer` counts
+    num_items_in_batch=None, # taught tokens of the whole step, or its examples, which the trainer counts
+    weights=None, # [taught], from `taught_only`
 ): # a scalar tensor
-    "The summed loss divided by the taught tokens of the whole step, over all its batches and processes."
-    return summed_loss(outputs.logits, labels) / (num_items_in_batch if num_items_in_batch is not None else len(labels) - 1)
+    "The summed loss divided by what counts in the whole step, over all its batches and processes."
+    return summed_loss(outputs.logits, labels, weights) / (num_items_in_batch if num_items_in_batch is not None else len(labels) - 1)
 
 # %% ../nbs/08_finetuning.ipynb #abc13327
 @lru_cache(1)
@@ -128,12 +133,16 @@ def _trainer_class():
     from transformers import Seq2SeqTrainer
 
     class StudentTrainer(Seq2SeqTrainer):
-        "`Seq2SeqTrainer` on a `BatchStream`, with a loss per token."
+        "`Seq2SeqTrainer` on a `BatchStream`, with our loss."
         def get_train_dataloader(self):
             return DataLoader(self.train_dataset, batch_sampler=self.stream, collate_fn=self.data_collator, generator=torch.Generator(),
                               num_workers=self.args.dataloader_num_workers, pin_memory=self.args.device.type == 'cuda')
         def compute_loss(self, model, inputs, *args, **kw):
+            self.weights = inputs.pop('weights')
             with _showing(self.head, inputs.pop('taught')): return super().compute_loss(model, inputs, *args, **kw)
+        def _get_num_items_in_batch(self, batches, device):
+            count = sum(batch['weights'].sum() for batch in batches).to(device)
+            return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
         def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix='eval'):
             metrics = _dev_metrics(self, metric_key_prefix)
             self.log(metrics)
@@ -347,8 +356,7 @@ class Watching:
     keep_checkpoints: bool = False # keep them once the student is finished?
 
 # %% ../nbs/08_finetuning.ipynb #9edd333c
-def train_student(
-    examples, # a `DatasetDict` with splits `train` and, for early stopping, `dev`; columns `id`, `input`, `target`
+def train_student(examples, # a `DatasetDict` with splits `train` and, for early stopping, `dev`; columns `id`, `input`, `target`
     folder, # where the student is written; the same call on it resumes
     model: str = 'scratch-llama', # a row of `STUDENTS`, a local folder, or a name on the hub, pinned as `name@revision`
     tokenizer=None, # a tokenizer or its name; by default the model's own, or a new one from the examples
@@ -367,6 +375,7 @@ def train_student(
     eval_every: int = 100, # steps between evaluations, each with a checkpoint
     max_tokens: int = 512, # longer examples are dropped and counted
     weight_decay: float = 0.01, # of AdamW
+    loss_mean: str = 'tokens', # what weighs the same in the loss: `tokens` or `examples`
     precision: str = 'auto', # `auto`, `fp32` or `bf16`
     compile: bool = False, # let torch compile the model?
     gradient_checkpointing: bool = False, # compute activations twice instead of keeping them?
@@ -398,6 +407,7 @@ def _check(examples, recipe):
     for key in ('tokens_per_batch', 'accumulation', 'eval_every', 'max_tokens', 'learning_rate'):
         if not recipe[key] > 0: raise ValueError(f'{key} is {recipe[key]!r}; it must be above 0')
     if recipe['optimizer'] not in ('adamw', 'muon'): raise ValueError(f'optimizer is {recipe["optimizer"]!r}; give adamw or muon')
+    if recipe['loss_mean'] not in ('tokens', 'examples'): raise ValueError(f'loss_mean is {recipe["loss_mean"]!r}; give tokens or examples')
     if recipe['max_steps'] <= 0 and recipe['epochs'] <= 0: raise ValueError('neither max_steps nor epochs is above 0; set one of them')
     if recipe['fsdp'] and recipe['optimizer'] == 'muon': raise ValueError('muon needs whole matrices, which fsdp divides among processes; set optimizer to adamw, or fsdp to false')
     if recipe['fsdp'] and int(os.environ.get('WORLD_SIZE', 1)) < 2: raise ValueError('fsdp shares a student among processes, and there is one: start with torchrun, or set fsdp to false')
@@ -458,13 +468,13 @@ def _fit(net, head, pairs, collator, double, recipe, args) -> float: # operation
 def _trainer(net, tokenizer, folder, recipe, encoded, args, watch=Watching(progress=False)):
     double, world = net.config.is_encoder_decoder, args.world_size
     start, head = net.config.decoder_start_token_id if double else None, _Head(net)
-    collator = lambda pairs: taught_only(collate(pairs, tokenizer.pad_token_id, start), not double)
+    collator = lambda pairs: taught_only(collate(pairs, tokenizer.pad_token_id, start), not double, recipe['loss_mean'])
     flops = _fit(net, head, encoded['train'], collator, double, recipe, args)
     if recipe['compile']: net.compile(dynamic=True)
     callback = _callback_class()(folder, recipe['patience'], watch.checkpoint_minutes, watch.progress)
     optimizer = muon(net, recipe['learning_rate'], recipe['weight_decay']) if recipe['optimizer'] == 'muon' else None
     trainer = _trainer_class()(net, args, train_dataset=encoded['train'], eval_dataset=encoded.get('dev'), processing_class=tokenizer, data_collator=collator,
-                               compute_loss_func=mean_loss, optimizers=(optimizer, None), callbacks=[callback])
+                               compute_loss_func=lambda *args, **kw: mean_loss(*args, **kw, weights=trainer.weights), optimizers=(optimizer, None), callbacks=[callback])
     from transformers import PrinterCallback
     trainer.remove_callback(PrinterCallback)
     trainer.head, trainer.accuracy, callback.trainer = head, None if recipe['fsdp'] else watch.accuracy, trainer

@@ -459,8 +459,8 @@ def make_examples(run, folder):
               _licences(run.settings), f'mtd mix, profile {run.settings.profile}')
 
 # %% ../nbs/run.ipynb #df962e6d
-_TRAINING = ('student_model student_config vocab_size phrases max_length student_seed optimizer learning_rate warmup_steps weight_decay epochs max_steps tokens_per_batch '
-             'accumulation eval_every patience precision compile gradient_checkpointing fsdp lora_rank processes')
+_TRAINING = ('student_model student_config vocab_size phrases max_length student_seed optimizer learning_rate warmup_steps weight_decay loss_mean epochs max_steps '
+             'tokens_per_batch accumulation eval_every patience precision compile gradient_checkpointing fsdp lora_rank processes')
 _TRAINERS = 'torch transformers accelerate tokenizers'
 
 def _train(run, examples, folder):
@@ -470,7 +470,7 @@ def _train(run, examples, folder):
     s = run.settings
     sizes = fields_of(s.student_config, 'student_config', 'hidden_size:256')
     how = dict(model=s.student_model, sizes=sizes, vocab_size=s.vocab_size, phrases=s.phrases, max_tokens=s.max_length, seed=s.student_seed, optimizer=s.optimizer,
-               learning_rate=s.learning_rate, warmup=s.warmup_steps, weight_decay=s.weight_decay, epochs=s.epochs, max_steps=s.max_steps, tokens_per_batch=s.tokens_per_batch,
+               learning_rate=s.learning_rate, warmup=s.warmup_steps, weight_decay=s.weight_decay, loss_mean=s.loss_mean, epochs=s.epochs, max_steps=s.max_steps, tokens_per_batch=s.tokens_per_batch,
                accumulation=s.accumulation, eval_every=s.eval_every, patience=s.patience, precision=s.precision, compile=s.compile,
                gradient_checkpointing=s.gradient_checkpointing, fsdp=s.fsdp, lora_rank=s.lora_rank)
     watch = dict(report_to=s.report_to, checkpoint_minutes=s.checkpoint_minutes)

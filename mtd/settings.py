@@ -96,6 +96,7 @@ class StudentSettings:
     learning_rate: float = _key(0.0, 1.0)
     warmup_steps: int = _key(0)
     weight_decay: float = _key(0.0, 1.0)
+    loss_mean: str = _key(choices=('tokens', 'examples'))
     epochs: float = _key(0.0)
     max_steps: int = _key(0)
     tokens_per_batch: int = _key(1)

@@ -47,7 +47,7 @@ def test_a_target_that_holds_a_special_token_is_found_before_training(tmp_path):
 
 # ---- the loss
 
-RECIPE = dict(learning_rate=5e-3, warmup=4, tokens_per_batch=10**6, eval_every=1, accumulation=1, seed=0, optimizer='adamw', weight_decay=.0, precision='fp32', patience=0,
+RECIPE = dict(learning_rate=5e-3, warmup=4, tokens_per_batch=10**6, eval_every=1, accumulation=1, seed=0, optimizer='adamw', weight_decay=.0, loss_mean='tokens', precision='fp32', patience=0,
               compile=False, gradient_checkpointing=False, fsdp=False, lora_rank=0)
 
 @pytest.fixture(scope='module')
@@ -70,11 +70,21 @@ def first_step(model, tokenizer, folder, batches, **change):
     trainer.train()
     return [trainer.state.log_history[0][k] for k in ('loss', 'grad_norm')], torch.cat([p.detach().flatten() for p in net.parameters()])
 
+@pytest.mark.parametrize('mean', ['tokens', 'examples'])
 @pytest.mark.parametrize('model', ['scratch-llama', 'scratch-lfm2', 'scratch-t5'])
-def test_one_batch_of_32_equals_4_accumulated_batches_of_8(model, tokenizer, tmp_path):
-    whole, _ = first_step(model, tokenizer, tmp_path/'1', [list(range(32))])
-    parts, _ = first_step(model, tokenizer, tmp_path/'4', [list(range(i, i + 8)) for i in range(0, 32, 8)])
+def test_one_batch_of_32_equals_4_accumulated_batches_of_8(model, mean, tokenizer, tmp_path):
+    whole, _ = first_step(model, tokenizer, tmp_path/'1', [list(range(32))], loss_mean=mean)
+    parts, _ = first_step(model, tokenizer, tmp_path/'4', [list(range(i, i + 8)) for i in range(0, 32, 8)], loss_mean=mean)
     assert whole == pytest.approx(parts, rel=1e-4)
+
+@pytest.mark.parametrize('model', ['scratch-lfm2', 'scratch-t5'])
+def test_the_mean_over_examples_is_the_mean_of_each_ones_own(model, tokenizer, tmp_path):
+    (found, _), _ = first_step(model, tokenizer, tmp_path/'all', [list(range(32))], loss_mean='examples')
+    alone = [first_step(model, tokenizer, tmp_path/str(i), [[i]])[0][0] for i in range(0, 32, 5)]
+    few, _ = first_step(model, tokenizer, tmp_path/'few', [list(range(0, 32, 5))], loss_mean='examples')
+    assert few[0] == pytest.approx(sum(alone) / len(alone), rel=1e-4) and found != pytest.approx(few[0], rel=1e-6)
+    by_token, _ = first_step(model, tokenizer, tmp_path/'tokens', [list(range(0, 32, 5))])
+    assert by_token[0] != pytest.approx(few[0], rel=1e-4)
 
 @pytest.mark.parametrize('model', ['scratch-llama', 'scratch-t5'])
 def test_activations_computed_twice_give_the_same_step(model, tokenizer, tmp_path):
@@ -311,7 +321,7 @@ def test_low_rank_additions_are_merged_into_the_student(examples, trained, tmp_p
     assert set(before) == set(after) and any('q_proj' in k for k in changed) and not any('embed' in k or 'norm' in k for k in changed)
     with pytest.raises(ValueError, match='lora_rank'): ft.train_student(examples, tmp_path/'t', **(SMALL | dict(lora_rank=4)))
 
-@pytest.mark.parametrize('wrong, message', [(dict(fsdp=True), 'torchrun'), (dict(fsdp=True, optimizer='muon'), 'whole matrices'), (dict(max_tokens=5000), '1024 positions')])
+@pytest.mark.parametrize('wrong, message', [(dict(fsdp=True), 'torchrun'), (dict(fsdp=True, optimizer='muon'), 'whole matrices'), (dict(max_tokens=5000), '1024 positions'), (dict(loss_mean='rows'), 'tokens or examples')])
 def test_what_cannot_be_together_is_refused(examples, tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message): ft.train_student(examples, tmp_path/'s', **(SMALL | wrong))
 
