@@ -103,7 +103,12 @@ def test_augmented_problems_are_right_repeatable_and_named():
         mine = [c for c in found.completions if c.thought == t]
         assert all(same_answer(o, answers[c.problem_id]) for o, c in zip(execute(t, [c.text for c in mine]), mine))
     wide = [p for p in more if len(p.meta['numbers']) > len(next(o for o in own if o.id == p.id.split('#')[0]).meta['numbers'])]
-    assert wide and all(p.question.rstrip().endswith('?') and f"number{len(p.meta['numbers']) - 1}" not in p.meta['equation'] for p in wide)
+    assert wide and all(p.question.rstrip().endswith('?') for p in wide)
+    for p in wide: # one number is not needed, wherever it stands, and the slots count from left to right
+        original = next(o for o in own if o.id == p.id.split('#')[0])
+        assert re.findall(r'number(\d+)', p.meta['slots']) == [str(i) for i in range(len(p.meta['numbers']))]
+        assert len(set(re.findall(r'number\d+', p.meta['equation']))) == len(set(re.findall(r'number\d+', original.meta['equation'])))
+    assert len({(set(range(len(p.meta['numbers']))) - {int(i) for i in re.findall(r'number(\d+)', p.meta['equation'])}).pop() for p in wide}) > 1
 
 
 def test_a_row_that_cannot_be_written_stays_alone():
@@ -118,7 +123,7 @@ def test_names_get_capitals_and_a_foreign_sentence_its_new_owner():
     assert proper_words([told, small]) == {'ida', 'omar'}
     assert sentence_case([told, small])[1].question == 'Omar has 1 pens. He buys 2 pens. How many has Omar?'
     new = add_statement(small, 'Ida lost number0 caps.', Fraction(8), random.Random(0), {'ida', 'omar'})
-    assert new.answer == 3 and new.meta['numbers'][-1] == '8' and 'lost 8 caps.' in new.question and new.question.endswith('?')
+    assert new.answer == 3 and sorted(new.meta['numbers']) == ['1', '2', '8'] == sorted(re.findall(r'\d+', new.question)) and new.meta['numbers'] == re.findall(r'\d+', new.question) and 'lost 8 caps.' in new.question and new.question.endswith('?')
 
 
 @pytest.mark.parametrize('overrides, says', [
