@@ -26,8 +26,8 @@ from .tokens import encode, keep_lossless, tokenizer_of
 STUDENTS = {
     'scratch-llama': dict(model_type='llama', hidden_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
                           intermediate_size=384, max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.08),
-    'scratch-lfm2': dict(model_type='lfm2', hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
-                         layer_types=['conv', 'full_attention', 'conv', 'full_attention'], conv_L_cache=6, intermediate_size=384, block_auto_adjust_ff_dim=False,
+    'scratch-lfm2': dict(model_type='lfm2', hidden_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
+                         layer_types=['conv', 'full_attention', 'full_attention'], conv_L_cache=6, intermediate_size=384, block_auto_adjust_ff_dim=False,
                          max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.08),
     'scratch-t5': dict(model_type='t5', d_model=64, d_ff=256, d_kv=16, num_layers=2, num_decoder_layers=2, num_heads=4,
                        dropout_rate=0.0, tie_word_embeddings=True),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_prefix', 'steps_of', 'write_thoughts', 'gold_thoughts', 'proper_words', 'sentence_case', 'draw_numbers',
-           'add_statement', 'swap_words', 'augment']
+           'add_statement', 'reorder', 'swap_words', 'augment']
 
 # %% ../nbs/gold_equations.ipynb #038ee08f
 import random, re
@@ -141,10 +141,11 @@ def draw_numbers(
 
 # %% ../nbs/gold_equations.ipynb #3fcc0640
 _SENTENCE = r'(?<=[.?!]) '
+_LEANS = '(?i)(then|if|now|after|each|of|so|this|that|these|those|later|finally|next) ' # on what was said before
 
 def _statements(problems): # sentences that tell one number and lean on nothing before them
     found = [s for p in problems for s in re.split(_SENTENCE, p.meta['slots'])[:-1]]
-    return [s for s in found if len(re.findall(r'number\d', s)) == 1 and s.endswith('.') and not re.match('(?i)(then|if|now|after|each|of) ', s)]
+    return [s for s in found if len(re.findall(r'number\d', s)) == 1 and s.endswith('.') and not re.match(_LEANS, s)]
 
 def _person(text, proper): # the first name in a text, or None
     return next((w for w in re.findall('[A-Z][a-z]+', text) if w.lower() in proper), None)
@@ -161,13 +162,27 @@ def add_statement(
     mine, theirs = _person(problem.meta['slots'], proper), _person(statement, proper)
     if mine and theirs: statement = re.sub(rf'\b{theirs}\b', mine, statement)
     parts.insert(rng.randrange(len(parts)), re.sub(r'number\d+', f'number{len(numbers)}', statement))
-    slots, equation, numbers = _in_order(' '.join(parts), problem.meta['equation'], numbers + [number])
-    return _with(replace(problem, meta=problem.meta | {'equation': equation}), problem.id, slots, numbers, problem.answer)
+    return _renamed(problem, ' '.join(parts), numbers + [number])
 
-def _in_order(slots, equation, numbers): # the slots named anew, from left to right, as everywhere in the training set
+def _renamed(problem, slots, numbers): # the slots named anew, from left to right, as everywhere in the training set
     order = list(dict.fromkeys(int(i) for i in re.findall(r'number(\d+)', slots)))
     named = lambda text: re.sub(r'number(\d+)', lambda m: f'number{order.index(int(m[1]))}', text)
-    return named(slots), named(equation), [numbers[i] for i in order]
+    problem = replace(problem, meta=problem.meta | {'equation': named(problem.meta['equation'])})
+    return _with(problem, problem.id, named(slots), [numbers[i] for i in order], problem.answer)
+
+# %% ../nbs/gold_equations.ipynb #1f4eb58e
+def reorder(
+    problem, # a `Problem` with `slots`, `numbers` and `equation` in its meta
+    rng, # a `random.Random`
+): # a `Problem` with the same answer; the same one where fewer than two statements can move
+    "Tell what happens in another order, with the question at the end."
+    parts = re.split(_SENTENCE, problem.meta['slots'])
+    free = [i for i, s in enumerate(parts[:-1]) if not re.match(_LEANS, s)]
+    if len({parts[i] for i in free}) < 2: return problem
+    told = [parts[i] for i in free]
+    while told == [parts[i] for i in free]: rng.shuffle(told)
+    for i, s in zip(free, told): parts[i] = s
+    return _renamed(problem, ' '.join(parts), [Fraction(n) for n in problem.meta['numbers']])
 
 # %% ../nbs/gold_equations.ipynb #4ae4fa9f
 _DOES = r'(?:has|had|have|owns|bought|picked|found|gave|ate|sold|got|lost|made|saw|collected|received|grew|planted|baked|took)'
@@ -202,6 +217,7 @@ def augment(
     draws: int = 1, # problems made of each, itself included
     distractors: float = 0.0, # share of the new ones with a sentence that does not matter
     swaps: float = 0.0, # share of the new ones with other people and things
+    reorders: float = 0.0, # share of the new ones with the statements in another order
     seed: int = 0, # of the draws
 ) -> list: # the problems and, after each, its new ones, named `<id>#1`, `<id>#2`, …
     "Draw numbers, words and sentences that do not matter; problems that `gold_thoughts` refuses stay alone."
@@ -214,6 +230,7 @@ def augment(
         if not gold_thoughts(p).thoughts: continue
         for k in range(1, draws):
             q = add_statement(p, rng.choice(statements), Fraction(1), rng, proper) if statements and rng.random() < distractors else p
+            if rng.random() < reorders: q = reorder(q, rng)
             slots = swap_words(q.meta['slots'], people, things, rng) if rng.random() < swaps else q.meta['slots']
             tree = read_prefix(q.meta['equation'])
             drawn = draw_numbers(tree, [Fraction(n) for n in q.meta['numbers']], pool, rng)

@@ -237,7 +237,7 @@ def _draw(items, n, seed):
     return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), n))]
 
 # %% ../nbs/run.ipynb #728f0b69
-@_stage('', 'train_set train_problems extra_stories number_draws distractors swaps dev_problems test_sets test_problems seed',
+@_stage('', 'train_set train_problems extra_stories number_draws distractors swaps reorders dev_problems test_sets test_problems seed',
         'problems lab gold_equations', outside=_mirror)
 def make_problems(run, folder):
     "train.jsonl, dev.jsonl, test/*.jsonl and summary.json."
@@ -275,7 +275,7 @@ def _train_and_dev(s, problems):
     dev = _draw(problems, s.dev_problems, s.seed)
     held = {text(p) for p in dev}
     train = _draw([p for p in problems if text(p) not in held], s.train_problems, s.seed + 1)
-    return augment(train, s.number_draws, s.distractors, s.swaps, s.seed) if slotted else train, dev
+    return augment(train, s.number_draws, s.distractors, s.swaps, s.reorders, s.seed) if slotted else train, dev
 
 # %% ../nbs/run.ipynb #0f25288f
 def file_name(

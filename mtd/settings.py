@@ -29,6 +29,7 @@ class ProblemSettings:
     number_draws: int = _key(1)
     distractors: float = _key(0.0, 1.0)
     swaps: float = _key(0.0, 1.0)
+    reorders: float = _key(0.0, 1.0)
     data: str = _key(local=True)
     train_problems: int = _key(0)
     dev_problems: int = _key(1)
@@ -269,8 +270,8 @@ def _check_training(v: dict):
     if train == 'lab' and v['extra_stories']: raise ValueError('extra_stories adds stories of the lab to another training set; with train_set = lab set train_problems')
     for source, name, what in (('annotations', 'gsm8k', 'GSM8K\'s human solutions'), ('gold_equations', 'mawps_asdiv_a', 'the equations of MAWPS + ASDiv-A')):
         if source in v['sources'] and train != name: raise ValueError(f'sources = {source} turns {what} into thoughts; set train_set = {name}')
-    if train != 'mawps_asdiv_a' and (v['number_draws'] > 1 or v['distractors'] or v['swaps']):
-        raise ValueError('number_draws, distractors and swaps change problems that come with an equation; set train_set = mawps_asdiv_a')
+    if train != 'mawps_asdiv_a' and (v['number_draws'] > 1 or v['distractors'] or v['swaps'] or v['reorders']):
+        raise ValueError('number_draws, distractors, swaps and reorders change problems that come with an equation; set train_set = mawps_asdiv_a')
     known = [t for t in v['test_sets'] if t.partition('/')[0] in _KNOWS.get(train, ())]
     if known: raise ValueError(f'train_set = {train} holds questions of {" and ".join(known)}, so no score there would mean anything; take {", ".join(known)} out of test_sets')
 

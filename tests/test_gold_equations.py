@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtd.core import Problem, find_file, same_answer, write_jsonl
-from mtd.gold_equations import add_statement, augment, draw_numbers, gold_thoughts, proper_words, read_prefix, sentence_case, steps_of, swap_words
+from mtd.gold_equations import add_statement, augment, reorder, draw_numbers, gold_thoughts, proper_words, read_prefix, sentence_case, steps_of, swap_words
 from mtd.problems import leakage, load_benchmark
 from mtd.prompting import execute
 from mtd.run import Run
@@ -93,8 +93,8 @@ def test_new_numbers_keep_what_the_problem_was():
 
 def test_augmented_problems_are_right_repeatable_and_named():
     own = load_benchmark('mawps_asdiv_a', data=OWN).problems
-    more = augment(own, 5, 0.5, 0.5, seed=3)
-    assert more == augment(own, 5, 0.5, 0.5, seed=3) != augment(own, 5, 0.5, 0.5, seed=4) and augment(own) == own
+    more = augment(own, 5, 0.5, 0.5, 0.5, seed=3)
+    assert more == augment(own, 5, 0.5, 0.5, 0.5, seed=3) != augment(own, 5, 0.5, 0.5, 0.5, seed=4) and augment(own) == own
     assert len({p.id for p in more}) == len(more) > 4 * len(own) and [p for p in more if '#' not in p.id] == own
     found = gold_equations(more)
     assert not found.failures and len(found.completions) == 3 * len(more)
@@ -109,6 +109,16 @@ def test_augmented_problems_are_right_repeatable_and_named():
         assert re.findall(r'number(\d+)', p.meta['slots']) == [str(i) for i in range(len(p.meta['numbers']))]
         assert len(set(re.findall(r'number\d+', p.meta['equation']))) == len(set(re.findall(r'number\d+', original.meta['equation'])))
     assert len({(set(range(len(p.meta['numbers']))) - {int(i) for i in re.findall(r'number(\d+)', p.meta['equation'])}).pop() for p in wide}) > 1
+
+
+def test_statements_change_places_and_take_their_letters_with_them():
+    told = problem('- number0 number1', [9, 4], 5, 'Ida had number0 pens. Omar took number1 of the pens. How many pens has Ida?')
+    turned = reorder(told, random.Random(0))
+    assert turned.question == 'Omar took 4 of the pens. Ida had 9 pens. How many pens has Ida?' and turned.meta['equation'] == '- number1 number0' and turned.answer == 5
+    assert same_answer(execute('pot', [gold_equations([turned]).completions[1].text])[0], 5)
+    for slots in ('Ida had number0 pens. Then she lost number1. How many has she?', 'Ida had number0 pens and lost number1. How many has she?', 'Oh. Oh. What is number0 - number1?'):
+        stays = problem('- number0 number1', [9, 4], 5, slots)
+        assert reorder(stays, random.Random(0)) is stays
 
 
 def test_a_row_that_cannot_be_written_stays_alone():
@@ -131,7 +141,7 @@ def test_names_get_capitals_and_a_foreign_sentence_its_new_owner():
     ({'sources': 'gold_equations'}, 'extra_stories adds stories'), ({'sources': 'lab_teacher, annotations'}, 'set train_set = gsm8k'),
     ({'train_set': 'gsm8k', 'sources': 'gold_equations, lab_teacher'}, 'set train_set = mawps_asdiv_a'),
     ({'train_set': 'gsm8k', 'sources': 'annotations, lab_teacher'}, 'set train_set = mawps_asdiv_a'),
-    ({'extra_stories': 0}, 'add extra_stories'), ({'distractors': 1.5}, 'above 1.0'), ({'number_draws': 0}, 'below 1')])
+    ({'extra_stories': 0}, 'add extra_stories'), ({'distractors': 1.5}, 'above 1.0'), ({'reorders': 1.5}, 'above 1.0'), ({'number_draws': 0}, 'below 1')])
 def test_settings_that_would_score_what_was_learnt_are_refused(overrides, says):
     with pytest.raises(ValueError, match=says): load('svamp', overrides)
 
