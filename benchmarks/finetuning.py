@@ -61,7 +61,7 @@ def net_of(name, tokenizer, seed=0):
     return net
 
 def ours(name, pairs, tokenizer, folder, args, steps, compile=False, seed=0):
-    recipe = dict(learning_rate=args.rate, warmup=10, tokens_per_batch=shape(name)[2], eval_every=10**6, accumulation=1, seed=seed, optimizer='adamw', weight_decay=0.01, precision='auto',
+    recipe = dict(learning_rate=args.rate, warmup=10, tokens_per_batch=shape(name)[2], eval_every=10**6, accumulation=1, seed=seed, optimizer='adamw', weight_decay=0.01, loss_mean='tokens', precision='auto',
                   patience=0, compile=compile, gradient_checkpointing=False, fsdp=False, lora_rank=0)
     arguments = ft._arguments(folder, recipe, False)
     arguments.max_steps, arguments.save_strategy = steps, 'no'

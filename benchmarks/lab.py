@@ -16,7 +16,7 @@ def of_seed(seed):
     "The figures of one student."
     run = Run(load('lab', dict(student_seed=seed)), newest=False)
     run.artifact('examples')
-    shutil.rmtree(run.folder/'student', ignore_errors=True)
+    for name in ('student', '.student.partial'): shutil.rmtree(run.folder/name, ignore_errors=True)
     for other in run.root.glob('lab-*/student'): # a student of the same recipe would be taken, and nothing measured
         if json.loads((other/'manifest.json').read_text())['digest'] == run.digest('student'): shutil.rmtree(other)
     began = time.process_time()

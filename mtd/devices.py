@@ -21,7 +21,7 @@ def in_bf16(
     "What a precision means on this machine; `ValueError` for an unknown one."
     import torch
     if precision not in PRECISIONS: raise ValueError(f'precision is {precision!r}; give auto (bf16 on a GPU that has it), bf16 or fp32')
-    return precision == 'bf16' or precision == 'auto' and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return precision == 'bf16' or precision == 'auto' and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 def autocast(
     device, # a `torch.device` or its type
@@ -41,7 +41,7 @@ def matrix_rate(
     "The rate at which this device multiplies matrices, the best of several tries; measured once."
     import torch
     size = size or (8192 if torch.device(device).type == 'cuda' else 1024)
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32, generator=torch.Generator(device).manual_seed(0)) # not the training's numbers
     wait = torch.cuda.synchronize if a.is_cuda else lambda: None
     seconds = []
     for _ in range(8):
@@ -63,9 +63,10 @@ def probe(
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     own, kept = {p.untyped_storage().data_ptr() for p in net.parameters()}, {}
+    shapes = {shape for p in net.parameters() for shape in (p.shape, p.shape[::-1])}
     def keep(t):
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in own: kept[storage.data_ptr()] = storage
+        storage, copy = t.untyped_storage(), bf16 and t.dtype == torch.bfloat16 and t.shape in shapes # autocast's copy of a weight
+        if storage.data_ptr() not in own and not copy: kept[storage.data_ptr()] = storage
         return t
     device = next(net.parameters()).device
     with torch.random.fork_rng([device] if device.type == 'cuda' else []), FlopCounterMode(display=False) as flops:
@@ -98,9 +99,12 @@ def memory_needed(
     shards: int = 1, # processes that share weights, gradients and averages (FSDP)
 ) -> Memory:
     "What a step will need."
+    import torch
     whole, trained = sum(p.numel() for p in net.parameters()), sum(p.numel() for p in net.parameters() if p.requires_grad)
-    averages = 8 * trained if optimizer == 'adamw' else sum((4 if p.ndim == 2 else 8) * p.numel() for p in net.parameters() if p.requires_grad)
-    return Memory((4 + 2 * bf16) * whole // shards, 4 * trained // shards, averages // shards, int(1.1 * scale * held))
+    tables = {id(p) for m in net.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
+    one = lambda p: optimizer == 'muon' and p.ndim == 2 and id(p) not in tables # average instead of two
+    averages = sum((4 if one(p) else 8) * p.numel() for p in net.parameters() if p.requires_grad)
+    return Memory((4 + 2 * bf16) * whole // shards, 4 * trained // shards, averages // shards, int(1.4 * scale * held))
 
 # %% ../nbs/devices.ipynb #ded6cc1c
 def memory_at_hand(
@@ -108,7 +112,9 @@ def memory_at_hand(
 ) -> int: # bytes
     "The memory that is free on a device."
     import torch
-    if torch.device(device).type == 'cuda': return torch.cuda.mem_get_info(device)[0]
+    if torch.device(device).type == 'cuda':
+        torch.cuda.empty_cache() # what an earlier training left in reserve
+        return torch.cuda.mem_get_info(device)[0]
     import psutil
     return psutil.virtual_memory().available
 

@@ -36,7 +36,7 @@ class Score:
     name: str # of what was scored, e.g. a thought
     n: int # problems
     right: int # answered right
-    unparsable: int # without any answer
+    unparsable: int # without any answer: unreadable, refused, inconsistent, cut short or out of time
 
     @property
     def accuracy(self) -> float: # share of the problems that were answered right; nan without problems

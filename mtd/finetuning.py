@@ -7,7 +7,7 @@ __all__ = ['STUDENTS', 'new_student', 'taught_only', 'summed_loss', 'mean_loss',
            'write_model_card', 'push_to_hub', 'train_apart']
 
 # %% ../nbs/08_finetuning.ipynb #c791258e
-import difflib, itertools, json, math, os, shutil, time
+import copy, difflib, itertools, json, math, os, shutil, time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from .batches import BatchStream, batch_cost, collate, lengths_of, plan_batches
-from .checkpoints import check_room, fault, last_checkpoint, seal, sweep, unseal
+from .checkpoints import check_room, fault, last_checkpoint, rotate, seal, sweep, unseal
 from .core import digest, read_jsonl, write_atomic, write_jsonl
 from .devices import check_memory, in_bf16, matrix_rate, memory_at_hand, memory_needed, probe, utilisation
 from .generation import Student, chat_template, quiet_transformers
@@ -159,10 +159,11 @@ def _dev_metrics(trainer, prefix): # loss per token over all processes, and what
     trainer.model.eval()
     sums = torch.zeros(2, dtype=torch.float64, device=trainer.args.device)
     with torch.no_grad():
-        for batch in trainer.dev_batches[trainer.args.process_index::trainer.args.world_size]:
-            inputs = trainer._prepare_inputs(trainer.data_collator([trainer.eval_dataset[i] for i in batch]))
+        batches, world = trainer.dev_batches, trainer.args.world_size
+        for at in range(trainer.args.process_index, math.ceil(len(batches) / world) * world, world): # with fsdp each forward pass is everybody's
+            inputs = trainer._prepare_inputs(trainer.data_collator([trainer.eval_dataset[i] for i in batches[min(at, len(batches) - 1)]]))
             with trainer.accelerator.autocast(): loss = _forward(trainer.model, trainer.head, inputs).double()
-            sums += torch.stack([loss, loss.new_tensor(len(inputs['labels']) - 1)])
+            if at < len(batches): sums += torch.stack([loss, loss.new_tensor(len(inputs['labels']) - 1)])
     loss, tokens = trainer.accelerator.reduce(sums, 'sum').tolist()
     metrics = {f'{prefix}_loss': loss / max(1, tokens)}
     if trainer.accuracy and trainer.is_world_process_zero():
@@ -180,12 +181,15 @@ def _save(trainer, write): # a checkpoint that is whole and good, or an error th
     sizes = torch.stack([p.detach().norm() for p in trainer.model.parameters() if p.requires_grad and p.numel()])
     if not bool(torch.isfinite(sizes.full_tensor() if hasattr(sizes, 'full_tensor') else sizes).all()): _diverged(trainer)
     unseal(where/f'checkpoint-{step}') # a damaged one may be written again
-    try: write()
+    try:
+        write()
+        trainer.accelerator.wait_for_everyone()
+        if trainer.is_world_process_zero():
+            seal(where/f'checkpoint-{step}', trainer.args.world_size)
+            rotate(where, step, trainer.state.best_global_step)
     except Exception as e:
-        raise OSError(f'checkpoint-{step} could not be written into {where}: {str(e).splitlines()[0]}; the checkpoints before it stand as they were. '
-                      f'{shutil.disk_usage(where).free / 2**30:.2f} GiB are free: make room, and call the same again') from e
-    trainer.accelerator.wait_for_everyone()
-    if trainer.is_world_process_zero(): seal(where/f'checkpoint-{step}', trainer.args.world_size)
+        raise OSError(f'checkpoint-{step} could not be written into {where}: {(str(e) or type(e).__name__).splitlines()[0]}; the checkpoints before it stand as they were. '
+                      f'{shutil.disk_usage(where).free / 2**30:.2f} GiB are free there: make room if that is little, and call the same again') from e
     trainer.meter.saved = time.time()
 
 def _diverged(trainer):
@@ -210,7 +214,8 @@ class _Meter:
     def resume(self, step, seconds):
         self.count(step)
         self.seconds, self.logged, path = seconds, (self.real, seconds), self.folder/'steps.jsonl'
-        if self.main: write_jsonl(path, [r for r in read_jsonl(path) if r['step'] <= step] if path.exists() else [])
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')] if path.exists() else [] # a kill may cut the last one
+        if self.main: write_jsonl(path, [r for r in map(json.loads, whole) if r['step'] <= step])
 
     def tick(self, step): # at the end of a step
         before, past, self.clock = self.real, self.clock, time.time()
@@ -302,8 +307,8 @@ class TrainResult:
     best_step: int # the step whose weights were kept: lowest dev loss, or the last without a dev split
     tokens: int # real tokens seen
     padding: float # share of the computed tokens that was padding
-    seconds: float # wall time, all attempts together, saving and evaluation included
-    train_loss: float | None # last logged, per token
+    seconds: float # wall time of the steps that count, with the evaluations and checkpoints between them
+    train_loss: float | None # last logged; a mean over what `loss_mean` says
     dev_loss: float | None # of the weights kept, per token; None without a dev split
     dev_accuracy: float | None # share of the dev answers that were right, of the weights kept; None where it was not watched
     parameters: int # of the model
@@ -336,14 +341,20 @@ def _arguments(folder, recipe, has_dev, report_to=()):
     import torch
     from transformers import Seq2SeqTrainingArguments
     every, cuda = recipe['eval_every'], torch.cuda.is_available()
-    return Seq2SeqTrainingArguments(
+    args = Seq2SeqTrainingArguments(
         str(folder/'checkpoints'), max_steps=1, learning_rate=recipe['learning_rate'], warmup_steps=recipe['warmup'],
         lr_scheduler_type='linear', weight_decay=recipe['weight_decay'], adam_beta2=0.98, max_grad_norm=1.0, optim='adamw_torch_fused',
         gradient_accumulation_steps=recipe['accumulation'], seed=recipe['seed'], logging_steps=max(1, every // 10), disable_tqdm=True, report_to=list(report_to) or 'none',
-        eval_strategy='steps' if has_dev else 'no', eval_steps=every, save_strategy='steps', save_steps=every, save_total_limit=2,
+        eval_strategy='steps' if has_dev else 'no', eval_steps=every, save_strategy='steps', save_steps=every,
         load_best_model_at_end=has_dev, metric_for_best_model='eval_loss' if has_dev else None, greater_is_better=False if has_dev else None,
-        use_cpu=not torch.accelerator.is_available(), bf16=in_bf16(recipe['precision']), tf32=True if cuda else None, remove_unused_columns=False,
+        use_cpu=not cuda, bf16=in_bf16(recipe['precision']), tf32=_tf32(recipe['precision']) or None, remove_unused_columns=False,
         fsdp=recipe['fsdp'] or None, dataloader_num_workers=int(cuda), ddp_find_unused_parameters=False, logging_nan_inf_filter=False)
+    args._n_gpu = min(args.n_gpu, 1) # several GPUs are for several processes
+    return args
+
+def _tf32(precision) -> bool: # may what stays in fp32 be multiplied in TF32?
+    import torch
+    return precision != 'fp32' and torch.cuda.is_available() and bool(torch.version.cuda) and torch.cuda.get_device_capability()[0] >= 8
 
 # %% ../nbs/08_finetuning.ipynb #e8eeb570
 @dataclass(frozen=True)
@@ -396,10 +407,13 @@ def _recipe(given: dict) -> dict: # from the arguments of `train_student`
 # %% ../nbs/08_finetuning.ipynb #0b68fc85
 def _tokenizer_for(examples, tokenizer, recipe):
     from transformers import AutoTokenizer
+    if tokenizer is not None and not isinstance(tokenizer, str): tokenizer = copy.deepcopy(tokenizer) # the caller's stays as it is
     if tokenizer is None and recipe['model'] in STUDENTS: tokenizer = tokenizer_of(examples, recipe['vocab_size'], recipe['phrases'])
     elif tokenizer is None or isinstance(tokenizer, str): tokenizer = AutoTokenizer.from_pretrained(**_pinned(tokenizer or recipe['model']))
     if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token
-    return keep_lossless(tokenizer, [r['target'] for split in sorted(examples) for r in examples[split]])[0]
+    tokenizer, added = keep_lossless(tokenizer, [r['target'] for split in sorted(examples) for r in examples[split]])
+    if added and recipe['lora_rank']: raise ValueError(f'the tokenizer needs {len(added)} new tokens for these examples, and lora_rank would leave them untrained; set it to 0')
+    return tokenizer
 
 def _check(examples, recipe):
     if 'train' not in examples or not len(examples['train']): raise ValueError('there is nothing to train on: the split `train` is missing or empty')
@@ -411,6 +425,7 @@ def _check(examples, recipe):
     if recipe['max_steps'] <= 0 and recipe['epochs'] <= 0: raise ValueError('neither max_steps nor epochs is above 0; set one of them')
     if recipe['fsdp'] and recipe['optimizer'] == 'muon': raise ValueError('muon needs whole matrices, which fsdp divides among processes; set optimizer to adamw, or fsdp to false')
     if recipe['fsdp'] and int(os.environ.get('WORLD_SIZE', 1)) < 2: raise ValueError('fsdp shares a student among processes, and there is one: start with torchrun, or set fsdp to false')
+    if recipe['fsdp'] and recipe['lora_rank']: raise ValueError('fsdp and lora_rank cannot be together yet; a student small enough for one of them needs no other')
     if recipe['lora_rank'] and recipe['model'] in STUDENTS: raise ValueError(f'lora_rank adds to weights that were trained before, and {recipe["model"]} starts from nothing; set it to 0')
 
 # %% ../nbs/08_finetuning.ipynb #3e19b297
@@ -432,9 +447,7 @@ def _encoded(examples, tokenizer, recipe, folder, processes): # split -> pairs, 
 def _low_rank(net, rank): # the same model with low-rank additions, which alone are trained
     try: from peft import LoraConfig, get_peft_model
     except ImportError: raise ImportError("lora_rank needs peft: pip install 'mtd[lora]', or set lora_rank to 0") from None
-    grown = net.get_input_embeddings().num_embeddings > net.config.vocab_size
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules='all-linear', modules_to_save=['embed_tokens', 'lm_head', 'shared'] if grown else None)
-    return get_peft_model(net, config)
+    return get_peft_model(net, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules='all-linear'))
 
 def _student_to_train(recipe, tokenizer):
     net = new_student(recipe['model'], tokenizer, recipe['sizes'], recipe['seed'])
@@ -455,13 +468,15 @@ def _fit(net, head, pairs, collator, double, recipe, args) -> float: # operation
     largest = max(plan_batches(lengths, recipe['tokens_per_batch'], recipe['seed']), key=lambda b: (batch_cost([lengths[i] for i in b]), b))
     longest = max(largest, key=lambda i: sum(lengths[i]))
     one = {k: v.to(next(net.parameters()).device) for k, v in collator([pairs[longest]]).items()}
-    held, flops = probe(net, one, lambda net, batch: _forward(net, head, batch), bf16)
+    loss_of = lambda net, batch: _forward(net, head, batch)
+    held, flops = probe(net.train(), one, loss_of, bf16)
     scale = batch_cost([lengths[i] for i in largest]) / batch_cost([lengths[longest]])
     layers = getattr(net.config, 'num_hidden_layers', 12)
-    if recipe['gradient_checkpointing']: held += held // layers # one layer at a time is computed again
+    if recipe['gradient_checkpointing']: held += probe(net.eval(), one, loss_of, bf16)[0] // layers # the borders, and one layer at a time, whole
+    net.train()
     check_memory(memory_needed(net, held, scale, **kind), at_hand, recipe['tokens_per_batch'], recipe['gradient_checkpointing'])
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    check_room(args.output_dir, 12 * trained)
+    check_room(args.output_dir, (16 if recipe['fsdp'] else 12) * trained)
     return flops / sum(lengths[longest])
 
 # %% ../nbs/08_finetuning.ipynb #d0a3d84b
@@ -514,6 +529,7 @@ def _run(trainer, resumed, recipe):
         trainer.meter.resume(history['global_step'], max((e.get('seconds', 0.0) for e in history['log_history']), default=0.0))
         stopped = recipe['patience'] and _best(history['log_history'])[1] >= recipe['patience']
         if stopped or history['global_step'] >= trainer.args.max_steps: return
+    else: trainer.meter.resume(0, 0.0) # what was written before the first checkpoint is none of this run's
     try:
         with quiet_transformers(): trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except torch.OutOfMemoryError as e:
@@ -636,8 +652,9 @@ def _work(job): # one process of several
     from mtd.evaluation import dev_accuracy
     job = json.loads(Path(job).read_text())
     examples = load_from_disk(job['examples'])
-    try: train_student(examples, job['folder'], **job['how'], watch=Watching(**job['watch'], accuracy=dev_accuracy(examples['dev'], job['answered'])))
-    except (ValueError, OSError) as e:
+    accuracy = dev_accuracy(examples['dev'], job['answered']) if 'dev' in examples else None
+    try: train_student(examples, job['folder'], **job['how'], watch=Watching(**job['watch'], accuracy=accuracy))
+    except (ValueError, OSError, ImportError) as e:
         write_atomic(Path(job['folder'])/'error.txt', str(e))
         raise
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RULERS', 'FORMAT', 'FILTERS', 'INVALID', 'Ruler', 'closing', 'extract', 'read_by', 'paired_test', 'under_rulers',
-           'chance', 'ruler_table', 'by_operations', 'operations_figure', 'Task', 'samples', 'write_harness']
+           'chance', 'ruler_table', 'by_operations', 'new_figure', 'operations_figure', 'Task', 'samples',
+           'write_harness']
 
 # %% ../nbs/harness.ipynb #6a2e1357
 import hashlib, json, math, re, time
@@ -131,17 +132,31 @@ def by_operations(
     return Scores(tuple(score(*zip(*groups[n]), 'not counted' if n is None else str(n), equality) for n in order))
 
 # %% ../nbs/harness.ipynb #ccf9fd4c
+def new_figure(
+    **kw, # what `matplotlib.figure.Figure` takes, e.g. `figsize=(6, 3)`
+): # a matplotlib figure
+    "A figure that a notebook shows as the value of a cell, whether or not pyplot was imported there."
+    from io import BytesIO
+    from matplotlib.figure import Figure
+    fig, kept = Figure(**kw), BytesIO()
+    def png():
+        kept.seek(0); kept.truncate()
+        fig.savefig(kept, format='png', dpi=90, bbox_inches='tight')
+        return kept.getvalue()
+    fig._repr_png_ = png
+    return fig
+
+# %% ../nbs/harness.ipynb #a19c09b4
 def operations_figure(
     measured: dict, # test set -> thought -> count -> a score as `Score.to_dict` gives it
     least: int = 5, # a count with fewer problems is not drawn
 ): # a matplotlib figure
     "Accuracy by the number of operations, with 95% intervals; a panel for each test set that has counts."
-    from matplotlib.figure import Figure
     drawn = {name: {t: [(int(k), v) for k, v in rows.items() if k.isdigit() and v['n'] >= least] for t, rows in thoughts.items()} for name, thoughts in measured.items()}
     drawn = {name: thoughts for name, thoughts in drawn.items() if any(thoughts.values())}
     wide = min(3, max(1, len(drawn)))
     high = -(-max(1, len(drawn)) // wide)
-    fig = Figure(figsize=(3.2 * wide + 1, 2.6 * high + 0.6), layout='constrained')
+    fig = new_figure(figsize=(3.2 * wide + 1, 2.6 * high + 0.6), layout='constrained')
     axes = fig.subplots(high, wide, sharey=True, squeeze=False).ravel()
     for ax in axes[len(drawn):]: ax.set_axis_off()
     for ax, (name, thoughts) in zip(axes, drawn.items()):

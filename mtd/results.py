@@ -9,7 +9,7 @@ __all__ = ['accuracy_rows', 'accuracy_table', 'accuracy_figure', 'learning_figur
 import base64, io
 from html import escape
 
-from .harness import chance, operations_figure, ruler_table
+from .harness import chance, new_figure, operations_figure, ruler_table
 
 # %% ../nbs/12_results.ipynb #8fec6643
 def accuracy_rows(
@@ -54,9 +54,8 @@ def accuracy_figure(
     rows, # what `accuracy_rows` made
 ): # a matplotlib figure
     "Accuracy with its 95% interval, grouped by test set."
-    from matplotlib.figure import Figure
     sets, ways = list(dict.fromkeys(r['set'] for r in rows)), list(dict.fromkeys(r['answer_by'] for r in rows))
-    fig = Figure(figsize=(9, 3.8))
+    fig = new_figure(figsize=(9, 3.8))
     ax, width = fig.subplots(), 0.8 / len(ways)
     for i, way in enumerate(ways):
         mine = [r for r in rows if r['answer_by'] == way]
@@ -73,14 +72,13 @@ def learning_figure(
     logs: dict, # name of a student -> its log, rows with `tokens` and `train_loss` or `dev_loss`
 ): # a matplotlib figure
     "Training and dev loss over training tokens."
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=(7, 3.2))
+    fig = new_figure(figsize=(7, 3.2))
     ax = fig.subplots()
     for i, (name, log) in enumerate(logs.items()):
         for key, style in (('train_loss', '-'), ('dev_loss', 'o--')):
             points = [(r['tokens'], r[key]) for r in log if r.get(key) is not None]
             if points: ax.plot(*zip(*points), style, color=f'C{i}', markersize=3, lw=1, label=f"{name}, {key.replace('_', ' ')}")
-    ax.set(xlabel='training tokens', ylabel='loss per target token (nats)', yscale='log', title='Learning curve')
+    ax.set(xlabel='training tokens', ylabel='loss (nats)', yscale='log', title='Learning curve')
     ax.legend(fontsize=8)
     fig.tight_layout()
     return fig

@@ -31,7 +31,9 @@ def generate_at(
     keys = [r.key(endpoint_identity(endpoint)) for r in requests]
     rows = store.get(keys)
     if missing := sum(k not in rows for k in keys):
-        why = next(f['reason'] for f in failures if f['again'])
-        raise TeacherError(f'{missing} of {len(keys)} inputs have no answer from {endpoint} ({why}); the others are kept: ask again', failures)
+        lost = {(r.problem_id, r.sample) for r, k in zip(requests, keys) if k not in rows}
+        mine = [f for f in failures if (f['problem_id'], f['sample']) in lost]
+        then = 'ask again' if any(f['again'] for f in mine) else 'asked again they would fail again'
+        raise TeacherError(f'{missing} of {len(keys)} inputs have no answer from {endpoint} ({mine[0]["reason"]}); the others are kept: {then}', failures)
     return [Answer(int(r.problem_id), r.sample, row['text'], row['usage'].get('completion_tokens', 0), row['finish_reason'] == 'length')
             for r, k in zip(requests, keys) for row in [rows[k]]]

@@ -287,7 +287,7 @@ def _check_student(v: dict):
 def _no_number(constant): raise ValueError(f'{constant} is no number of JSON')
 
 def fields_of(
-    items, # texts such as `hidden_size:256`, the value in JSON
+    items, # texts such as `hidden_size:256`, the value in JSON, or words joined by +
     setting: str, # whose they are, for the error
     example: str, # one that is right, for the error
 ) -> dict:
@@ -295,7 +295,8 @@ def fields_of(
     found = {}
     for item in items:
         name, colon, value = item.partition(':')
-        try: found[name.strip()] = json.loads(value if colon else '', parse_constant=_no_number)
+        words = value.strip().split('+')
+        try: found[name.strip()] = words if len(words) > 1 and all(map(str.isidentifier, words)) else json.loads(value if colon else '', parse_constant=_no_number)
         except ValueError: raise ValueError(f'{setting} = {item!r}: write name:value, e.g. {example}') from None
     return found
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean, variance
 
 from .core import digest, write_atomic
+from .harness import new_figure
 from .settings import Settings
 
 # %% ../nbs/studies.ipynb #8174ef56
@@ -403,12 +404,11 @@ def study_figure(
     test_set: str | None = None, # the one the study reads by default
 ): # a matplotlib figure
     "Accuracy over what varies, with 95% intervals over seeds and problems."
-    from matplotlib.figure import Figure
     test_set = test_set or results['read']
     rows, (place, label), first = cell_rows(results, test_set), _axis(results), next(iter(results['vary']))
     panels = _panels(results, rows, _ways(results, test_set))
     wide = min(4, len(panels)) or 1
-    fig = Figure(figsize=(max(6, 3.4 * wide), 3.6 * max(1, math.ceil(len(panels) / wide))))
+    fig = new_figure(figsize=(max(6, 3.4 * wide), 3.6 * max(1, math.ceil(len(panels) / wide))))
     axes = fig.subplots(max(1, math.ceil(len(panels) / wide)), wide, squeeze=False, sharex=True, sharey=True).flat
     for ax, (title, lines) in zip(axes, panels):
         for i, (name, mine) in enumerate(lines.items()):

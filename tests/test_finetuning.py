@@ -123,6 +123,39 @@ def dev_losses(result): return [r['dev_loss'] for r in result.log if 'dev_loss' 
 
 # ---- a run
 
+def test_dropout_is_drawn_from_the_seed_whatever_the_process_did_before(examples, tmp_path):
+    how = SMALL_T5 | dict(max_steps=3, sizes=SMALL_T5['sizes'] | dict(dropout_rate=0.2))
+    devices.matrix_rate.cache_clear()
+    first, second = (ft.train_student(examples, tmp_path/n, **how) for n in '12')
+    assert weights(first.folder) == weights(second.folder)
+
+def test_the_callers_tokenizer_stays_as_it_is(examples, tmp_path):
+    from datasets import Dataset, DatasetDict
+    mine = tokens.build_tokenizer(['abc def = 0123456789 ans x'], 300)
+    lossy = DatasetDict(train=Dataset.from_list([r | dict(target=r['target'] + '\t' + 'x  y') for r in rows(20)]))
+    how = SMALL | dict(tokenizer=mine, max_steps=2)
+    before = mine.get_vocab()
+    ft.train_student(lossy, tmp_path/'s', **how)
+    assert mine.get_vocab() == before and ft.train_student(lossy, tmp_path/'s', **how).steps == 2
+
+def test_gradient_checkpointing_computes_layers_twice_and_learns_the_same(examples, trained, tmp_path, monkeypatch):
+    from transformers.models.llama.modeling_llama import LlamaMLP
+    counts, forward = [], LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, 'forward', lambda self, x: counts.append(self.training) or forward(self, x))
+    for on in (False, True): result = ft.train_student(examples, tmp_path/str(on), **(SMALL | dict(gradient_checkpointing=on, max_steps=4))); counts.append('end')
+    plain, twice = counts[:counts.index('end')].count(True), counts[counts.index('end'):].count(True)
+    assert twice - plain >= 2 * 4 and dev_losses(result)[0] == pytest.approx(dev_losses(trained)[0], rel=1e-3)
+
+def test_rows_of_steps_that_were_never_kept_do_not_stand_twice_and_a_torn_one_stops_nothing(examples, tmp_path):
+    folder = tmp_path/'s'
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(ft, '_finish', lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        m.setattr(ft, '_save', lambda *args: None)
+        with pytest.raises(KeyboardInterrupt): ft.train_student(examples, folder, **(SMALL | dict(max_steps=3)))
+    (folder/'steps.jsonl').write_text((folder/'steps.jsonl').read_text() + '{"step": 4, "sec')
+    ft.train_student(examples, folder, **(SMALL | dict(max_steps=3)))
+    assert [json.loads(line)['step'] for line in (folder/'steps.jsonl').read_text().splitlines()] == [1, 2, 3]
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(examples, trained, tmp_path):
     again = ft.train_student(examples, tmp_path/'again', **SMALL)
     other = ft.train_student(examples, tmp_path/'other', **(SMALL | dict(seed=1)))
@@ -151,10 +184,12 @@ def test_epochs_are_counted_in_steps(examples, tmp_path):
 def test_early_stopping_keeps_the_best_weights(examples, tmp_path):
     from datasets import Dataset, DatasetDict
     against = DatasetDict(train=examples['train'], dev=Dataset.from_list([r | dict(target='no no no no') for r in rows(8)]))
-    result = ft.train_student(against, tmp_path/'s', **(SMALL | dict(max_steps=60, patience=2, learning_rate=2e-2)))
+    result = ft.train_student(against, tmp_path/'s', **(SMALL | dict(max_steps=60, patience=2, learning_rate=2e-2, watch=ft.Watching(progress=False, keep_checkpoints=True))))
     scored = {r['step']: r['dev_loss'] for r in result.log if 'dev_loss' in r}
     assert result.steps == result.best_step + 8 < 60, 'two evaluations without a lower loss, then the end'
     assert result.dev_loss == min(scored.values()) == scored[result.best_step]
+    best, last = (weights(result.folder/'checkpoints'/f'checkpoint-{n}') for n in (result.best_step, result.steps))
+    assert weights(result.folder) == best != last
     with pytest.raises(ValueError, match='dev split'):
         ft.train_student(DatasetDict(train=examples['train']), tmp_path/'t', **(SMALL | dict(patience=1)))
 
@@ -331,13 +366,14 @@ def test_what_cannot_be_together_is_refused(examples, tmp_path, wrong, message):
 @pytest.mark.parametrize('fsdp', [False, True])
 def test_two_processes_take_the_steps_of_one_with_twice_the_batches(examples, tmp_path, fsdp):
     import torch
-    how = {k: v for k, v in SMALL.items() if k != 'watch'} | dict(max_steps=20, eval_every=10)
+    how = {k: v for k, v in SMALL.items() if k != 'watch'} | dict(max_steps=20, eval_every=10, tokens_per_batch=300) # three batches of dev, for two
     with pytest.MonkeyPatch.context() as m:
         m.setenv('OMP_NUM_THREADS', '1')
         two = ft.train_apart(2, examples, tmp_path/'two', how | dict(fsdp=fsdp), dict(progress=False))
     assert json.loads((two.folder/'student.json').read_text())['processes'] == 2 and not (two.folder/'job.json').exists()
     one = ft.train_student(examples, tmp_path/'one', **(how | dict(accumulation=2)), watch=ft.Watching(progress=False))
     assert two.tokens == one.tokens and dev_losses(two) == pytest.approx(dev_losses(one), rel=1e-3)
+    for key in ('train_loss', 'grad_norm'): assert [r[key] for r in two.log] == pytest.approx([r[key] for r in one.log], rel=2e-2), key
     a, b = (load_student(r.folder, device='cpu').model.state_dict() for r in (one, two))
     assert all(torch.allclose(a[k], b[k], atol=2e-3) for k in a), 'two processes do not do what one with twice the batches does'
 

@@ -223,6 +223,31 @@ def test_no_answer_goes_beyond_the_positions(student):
     with pytest.raises(ValueError, match=f'input 1 has .* tokens, and this student reads and writes {most:,}'): ask(student, [inputs[0], long(most + 5)])
 
 
+def test_a_row_that_is_done_stays_within_learned_positions(tmp_path):
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from mtd.tokens import build_tokenizer
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(INPUTS * 3, 300)
+    net = AutoModelForCausalLM.from_config(AutoConfig.for_model('gpt2', vocab_size=len(tokenizer), n_positions=40, n_embd=32, n_layer=1, n_head=2))
+    net.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    net.save_pretrained(tmp_path); tokenizer.save_pretrained(tmp_path)
+    student = gn.load_student(tmp_path, device='cpu')
+    long = max((f'Say 1{" please" * n}!' for n in range(38)), key=lambda t: (n := len(tokenizer(t)['input_ids'])) * (n < 38))
+    asked = [long, *INPUTS[:16]]
+    assert ask(student, asked, max_new_tokens=30) == [ask(student, [t], max_new_tokens=30)[0] for t in asked]
+
+
+def test_a_file_that_is_no_journal_stays_as_it_is(student, tmp_path):
+    notes = tmp_path/'notes.txt'
+    notes.write_text('my notes\nof today\n')
+    with pytest.raises(ValueError, match='line 1: not JSON'): ask(student[0], INPUTS[:2], path=notes)
+    assert notes.read_text() == 'my notes\nof today\n'
+    ask(student[0], INPUTS[:3], path=tmp_path/'j')
+    hurt = (tmp_path/'j').read_bytes().splitlines(keepends=True)
+    (tmp_path/'j').write_bytes(b''.join([hurt[0], b'X' + hurt[1][1:], *hurt[2:]]))
+    with pytest.raises(ValueError, match='line 2: not JSON'): ask(student[0], INPUTS[:3], path=tmp_path/'j')
+
+
 def test_without_memory_the_budget_is_halved_and_it_goes_on(student, monkeypatch, capsys):
     student, inputs = student
     step, biggest = gn._Batch.step, []

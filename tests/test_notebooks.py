@@ -36,6 +36,8 @@ def test_notebook_runs_alone_in_smoke(executed, name):
     assert 'profile = "smoke"' in ''.join(cells[at]['source'])
     code = [c for c in cells if c['cell_type'] == 'code']
     assert all(c['execution_count'] for c in code), 'a cell was not executed'
+    shown = [o['data'] for c in code for o in c['outputs'] if 'data' in o]
+    assert not [d for d in shown if '<Figure size' in ''.join(d.get('text/plain', '')) and 'image/png' not in d], 'a figure is not seen'
 
 
 def test_unknown_parameter_is_refused(tmp_path):
