@@ -241,7 +241,9 @@ class Estimate:
     @property
     def sign(self) -> int: # of a difference: 1 above 0, -1 below, 0 where the interval holds 0 or is missing
         return 0 if self.low is None else (self.low > 0) - (self.high < 0)
-    def __str__(self): return f'{100 * self.mean:.1f} (' + ('one seed)' if self.low is None else f'{100 * self.low:.1f} to {100 * self.high:.1f})')
+    def __str__(self):
+        if self.low is None: return f'{100 * self.mean:.1f} (one seed)'
+        return f'{100 * self.mean:.1f} ({max(-100, 100 * self.low):.1f} to {min(100, 100 * self.high):.1f})'
 
 # %% ../nbs/studies.ipynb #5a74d888
 def estimate(
