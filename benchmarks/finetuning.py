@@ -18,6 +18,7 @@ from mtd.core import write_atomic
 from mtd.devices import in_bf16, matrix_rate
 from mtd.lab import lab_stories
 from mtd.prompting import student_input
+from mtd.settings import fields_of, load
 from mtd.tokens import encode, tokenizer_of
 
 from machine import installed, processor
@@ -27,7 +28,7 @@ CODET5 = {'small': dict(d_model=512, d_ff=2048, num_layers=6, num_decoder_layers
 WARM = 2 # steps that are not timed
 
 def shape(name): # model of STUDENTS, its sizes, examples a batch of the peer has at least, tokens a batch of ours
-    if name == 'lab student': return 'scratch-lfm2', {}, 1000
+    if name == 'lab student': return 'scratch-lfm2', fields_of(load('lab').student_config, 'student_config', 'hidden_size:256'), 1000
     return 'scratch-t5', CODET5[name.removeprefix('CodeT5-')] | dict(d_kv=64, vocab_size=32100), 1000 if name.endswith('small') else 16000
 
 def clock(device):
