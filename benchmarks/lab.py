@@ -12,6 +12,8 @@ from mtd.run import Run, report_data
 from mtd.settings import load
 
 
+KEPT = ('n', 'thoughts', 'combinations', 'oracle') # of a test set's scores
+
 def of_seed(seed):
     "The figures of one student."
     run = Run(load('lab', dict(student_seed=seed)), newest=False)
@@ -24,7 +26,7 @@ def of_seed(seed):
     seconds = time.process_time() - began
     shown = report_data(run)
     return shown, dict(seed=seed, processor_seconds=round(seconds, 1), **{k: record[k] for k in ('steps', 'best_step', 'tokens', 'padding', 'dev_loss', 'dropped')},
-                       chosen=shown['scores']['chosen'], scores=shown['scores']['sets'])
+                       chosen=shown['scores']['chosen'], scores={name: {k: one[k] for k in KEPT} for name, one in shown['scores']['sets'].items()})
 
 
 if __name__ == '__main__':

@@ -45,6 +45,7 @@ def write_readme():
     "README.md and nbs/images."
     text, pictures = readme()
     (ROOT/'README.md').write_text(text, encoding='utf-8')
+    for old in (ROOT/'nbs'/'images').glob('readme_*'): old.unlink()
     for name, data in pictures.items():
         (ROOT/name).parent.mkdir(exist_ok=True)
         (ROOT/name).write_bytes(data)

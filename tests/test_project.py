@@ -100,6 +100,7 @@ def test_readme_is_the_index_notebook():
     text, pictures = refresh.readme()
     assert (ROOT/'README.md').read_text(encoding='utf-8') == text, 'run: python tests/refresh.py readme'
     assert pictures and all((ROOT/name).read_bytes() == data for name, data in pictures.items())
+    assert {p.name for p in (ROOT/'nbs'/'images').glob('readme_*')} == {Path(name).name for name in pictures}, 'a picture that README does not show'
     for target in re.findall(r'\]\((?!http)([^)#]+)\)', text): assert (ROOT/target).exists(), f'README links to {target}, which is not there'
     for command in ('make run', 'make test', "pip install -c constraints.txt -e '.[dev]'"): assert command in text
 
