@@ -524,6 +524,7 @@ def _train(examples, folder, tokenizer, recipe, watch) -> TrainResult:
 # %% ../nbs/08_finetuning.ipynb #6ba3636a
 def _run(trainer, resumed, recipe):
     import torch
+    if trainer.args.device.type == 'cuda': torch.cuda.reset_peak_memory_stats() # each training has a peak of its own
     if resumed:
         history = json.loads((resumed/'trainer_state.json').read_text())
         trainer.meter.resume(history['global_step'], max((e.get('seconds', 0.0) for e in history['log_history']), default=0.0))

@@ -165,7 +165,7 @@ def add_statement(
     return _renamed(problem, ' '.join(parts), numbers + [number])
 
 def _renamed(problem, slots, numbers): # the slots named anew, from left to right, as everywhere in the training set
-    order = list(dict.fromkeys(int(i) for i in re.findall(r'number(\d+)', slots)))
+    order = list(dict.fromkeys(int(i) for i in re.findall(r'number(\d+)', f"{slots} {problem.meta['equation']}"))) # a slot may stand in the equation alone
     named = lambda text: re.sub(r'number(\d+)', lambda m: f'number{order.index(int(m[1]))}', text)
     problem = replace(problem, meta=problem.meta | {'equation': named(problem.meta['equation'])})
     return _with(problem, problem.id, named(slots), [numbers[i] for i in order], problem.answer)

@@ -119,6 +119,9 @@ def test_statements_change_places_and_take_their_letters_with_them():
     for slots in ('Ida had number0 pens. Then she lost number1. How many has she?', 'Ida had number0 pens and lost number1. How many has she?', 'Oh. Oh. What is number0 - number1?'):
         stays = problem('- number0 number1', [9, 4], 5, slots)
         assert reorder(stays, random.Random(0)) is stays
+    hidden = problem('+ number0 number1', [1, 2, 3], 3, 'Ida found number2 caps. Omar has number0 pens. How many?') # a slot in the equation alone
+    turned = reorder(hidden, random.Random(0))
+    assert turned.question == 'Omar has 1 pens. Ida found 3 caps. How many?' and turned.meta['equation'] == '+ number0 number2' and turned.meta['numbers'] == ['1', '3', '2']
 
 
 def test_a_row_that_cannot_be_written_stays_alone():
