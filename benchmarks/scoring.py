@@ -57,7 +57,7 @@ def clean(student, ids): # up to its end
 def ours(student, inputs, most, budget, lengths=None):
     "Token ids in the order of the inputs; through `_write_all`, for texts alone would hide which token differs."
     jobs = [replace(j, room=lengths[j.text]) if lengths else j for j in generation._jobs(student, inputs, 1, most)]
-    by_text = {job.text: ids for job, ids, _ in generation._write_all(student, jobs, budget, dict(temperature=0.0, top_p=1.0, seed=0))}
+    by_text = {job.text: ids for job, ids, *_ in generation._write_all(student, jobs, budget, dict(temperature=0.0, top_p=1.0, seed=0))}
     return [by_text[t] for t in inputs]
 
 

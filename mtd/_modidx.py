@@ -410,6 +410,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'mtd.generation._jobs': ('generation.html#_jobs', 'mtd/generation.py'),
                                 'mtd.generation._keep': ('generation.html#_keep', 'mtd/generation.py'),
                                 'mtd.generation._layer_class': ('generation.html#_layer_class', 'mtd/generation.py'),
+                                'mtd.generation._log_probability': ('generation.html#_log_probability', 'mtd/generation.py'),
                                 'mtd.generation._look': ('generation.html#_look', 'mtd/generation.py'),
                                 'mtd.generation._mask': ('generation.html#_mask', 'mtd/generation.py'),
                                 'mtd.generation._no_memory': ('generation.html#_no_memory', 'mtd/generation.py'),

@@ -203,6 +203,10 @@ def _choose(logits, chances, temperature, top_p): # [rows, vocabulary] and [rows
     reached = p.cumsum(-1)
     return torch.searchsorted(reached, chances[:, None] * reached[:, -1:], right=True)[:, 0].clamp(max=p.shape[-1] - 1)
 
+def _log_probability(logits, tokens): # [rows], in nats, whatever the temperature they were chosen at
+    logits = logits.float()
+    return logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+
 # %% ../nbs/generation.ipynb #2de44e7d
 @dataclass(frozen=True)
 class _Job: # one answer that is to be written
@@ -224,7 +228,7 @@ def _finish(ids, ends, room): # what is an answer's own, and whether it has no e
     return (ids, True) if end is None else (ids[:end + 1], False)
 
 # %% ../nbs/generation.ipynb #71351491
-def _write(student, jobs, how): # yields (job, token ids, cut short?) as they are finished
+def _write(student, jobs, how): # yields (job, token ids, cut short?, log-probability) as they are finished
     import torch
     model, most = student.model, max(j.room for j in jobs)
     device, ends, every = model.device, _ends(student), _look(model.device)
@@ -232,17 +236,19 @@ def _write(student, jobs, how): # yields (job, token ids, cut short?) as they ar
     batch = _Batch(student, list({j.text: j.ids for j in jobs}.values()), most)
     if len(unique) < len(jobs): batch.keep(torch.tensor([unique[j.text] for j in jobs], device=device))
     chances = torch.stack([_chances(how['seed'], j.text, j.path, most) for j in jobs]).to(device) if how['temperature'] else None
-    written, rooms = torch.zeros((len(jobs), most), dtype=torch.long, device=device), torch.tensor([j.room for j in jobs], device=device)
+    written, sure = (torch.zeros((len(jobs), most), dtype=kind, device=device) for kind in (torch.long, torch.float))
     rows, live, unfinished, looked = list(range(len(jobs))), torch.arange(len(jobs), device=device), set(range(len(jobs))), 0
-    last, logits = torch.tensor(ends, device=device), batch.logits
+    last, rooms, logits = torch.tensor(ends, device=device), torch.tensor([j.room for j in jobs], device=device), batch.logits
     for n in range(1, most + 1):
         tokens = _choose(logits, None if chances is None else chances[live, n - 1], how['temperature'], how['top_p'])
-        written[live, n - 1] = tokens
+        written[live, n - 1], sure[live, n - 1] = tokens, _log_probability(logits, tokens)
         if n % every == 0 or n == most:
             over = (torch.isin(written[live, looked:n], last).any(1) | (rooms[live] <= n)).tolist()
             looked, ended = n, [r for r, o in zip(rows, over) if o and r in unfinished]
             unfinished.difference_update(ended)
-            for r, ids in zip(ended, written[ended, :n].tolist() if ended else ()): yield jobs[r], *_finish(ids, ends, jobs[r].room)
+            for r, ids, each in zip(ended, written[ended, :n].tolist(), sure[ended, :n].tolist()) if ended else ():
+                ids, cut = _finish(ids, ends, jobs[r].room)
+                yield jobs[r], ids, cut, sum(each[:len(ids)])
             if not unfinished: return
             if 8 * len(unfinished) <= 7 * len(rows):
                 stay = torch.tensor([i for i, r in enumerate(rows) if r in unfinished], device=device)
@@ -262,9 +268,9 @@ def _write_all(student, jobs, budget, how): # yields as `_write`
         size, finished, full = max(1, budget // (len(todo[0].ids) + max(j.room for j in todo))), set(), False
         try:
             with quiet_transformers():
-                for job, ids, cut in torch.inference_mode()(_write)(student, todo[:size], how):
+                for job, *answer in torch.inference_mode()(_write)(student, todo[:size], how):
                     finished.add(job)
-                    yield job, ids, cut
+                    yield job, *answer
         except RuntimeError as e:
             if not _no_memory(e): raise
             if min(size, len(todo)) == 1: raise MemoryError(f'an input of {len(todo[0].ids)} tokens finds no memory even alone; lower max_new_tokens, or take a larger device') from None
@@ -320,6 +326,7 @@ class Answer:
     text: str # without the end token
     tokens: int # written, the end token included
     cut: bool # did it reach the limit before it came to an end?
+    log_probability: float | None = field(default=None, compare=False) # of all its tokens, in nats, at temperature 1; None where a server wrote it
 
 def _jobs(student, inputs, paths, max_new_tokens): # one for each different input and path
     texts = list(dict.fromkeys(inputs))
@@ -363,13 +370,13 @@ def _each(student, inputs, jobs, budget, how, journal, progress):
     places, known, cut = {}, {}, 0
     for i, text in enumerate(inputs): places.setdefault(text, []).append(i)
     if journal: known = {j: row for j in jobs if (row := journal.done.get((digest(j.text), j.path)))}
-    def answers(job, row): return (Answer(place, job.path, row['text'], row['tokens'], row['cut']) for place in places[job.text])
+    def answers(job, row): return (Answer(place, job.path, row['text'], row['tokens'], row['cut'], row.get('log_probability')) for place in places[job.text])
     try:
         for job, row in known.items(): yield from answers(job, row)
         with tqdm(total=len(jobs), initial=len(known), desc='answering', disable=not progress) as bar:
-            for job, ids, short in _write_all(student, [j for j in jobs if j not in known], budget, how):
+            for job, ids, short, sure in _write_all(student, [j for j in jobs if j not in known], budget, how):
                 text = student.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-                row = dict(input=digest(job.text), path=job.path, text=text, tokens=len(ids), cut=short)
+                row = dict(input=digest(job.text), path=job.path, text=text, tokens=len(ids), cut=short, log_probability=round(sure, 4))
                 if journal: journal.add(row)
                 if short: cut += 1; bar.set_postfix(cut_short=cut, refresh=False)
                 bar.update()

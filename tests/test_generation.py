@@ -133,6 +133,19 @@ def test_sampled_tokens_have_the_frequencies_of_the_model(student):
     assert set(kept.tolist()) <= set(order[:most].tolist())
 
 
+def test_a_log_probability_is_that_of_the_model_itself(student):
+    student, inputs = student
+    for how in (dict(temperature=0.0, top_p=1.0, seed=0), dict(temperature=1.7, top_p=0.9, seed=3)):
+        jobs, start = gn._jobs(student, inputs[:9], 1 + 2 * bool(how['temperature']), 12), student.model.config.decoder_start_token_id
+        for job, ids, _, found in gn._write_all(student, jobs, 400, how):
+            with torch.inference_mode():
+                if student.encoder_decoder: logits = student.model(input_ids=torch.tensor([job.ids]), decoder_input_ids=torch.tensor([[start] + ids[:-1]])).logits[0]
+                else: logits = student.model(torch.tensor([job.ids + ids])).logits[0, len(job.ids) - 1:-1]
+            assert found == pytest.approx(logits.log_softmax(-1)[range(len(ids)), ids].sum().item(), abs=1e-3)
+    told = [a for a in gn.generate_each(student, inputs[:3], max_new_tokens=12, progress=False)]
+    assert all(a.log_probability < 0 for a in told)
+
+
 def test_an_input_is_read_once_for_all_its_paths(student, monkeypatch):
     student, inputs = student
     read, begin = [], gn._Batch.__init__
