@@ -66,7 +66,7 @@ def ours(name, pairs, tokenizer, folder, args, steps, compile=False, seed=0):
                   patience=0, compile=compile, gradient_checkpointing=False, fsdp=False, lora_rank=0)
     arguments = ft._arguments(folder, recipe, False)
     arguments.max_steps, arguments.save_strategy = steps, 'no'
-    trainer = ft._trainer(net_of(name, tokenizer, seed), tokenizer, folder, recipe, dict(train=pairs), arguments)
+    trainer = ft._trainer(net_of(name, tokenizer, seed), tokenizer, folder, recipe, dict(train=ft._Split(pairs)), arguments)
     timer = Timer(args.device)
     trainer.add_callback(timer)
     with ft.quiet_transformers(): trainer.train()

@@ -33,20 +33,22 @@ def plan_batches(
     seed: int = 0, # of the order
     epoch: int = 0, # another epoch, another order
     pool: int = 50, # batches among which examples are sorted by length
+    groups: list | None = None, # lists of indices that stay in one batch, every index once; None leaves each to itself
 ) -> list[list[int]]: # each batch a list of indices; every index once
-    "One epoch of batches: shuffled, of like length, within a budget of tokens (an example above it stands alone)."
-    rng, order, batches = random.Random(f'{seed}/{epoch}'), list(range(len(lengths))), []
+    "One epoch of batches: shuffled, of like length, within a budget of tokens (what is above it stands alone)."
+    rng, batches = random.Random(f'{seed}/{epoch}'), []
+    order = [[i] for i in range(len(lengths))] if groups is None else list(groups)
     rng.shuffle(order)
-    mean = sum(map(sum, lengths)) / max(1, len(lengths))
+    mean = sum(map(sum, lengths)) / max(1, len(order))
     size = max(1, int(pool * tokens_per_batch / max(1, mean)))
     for start in range(0, len(order), size):
         batch, widest = [], (0, 0)
-        for i in sorted(order[start:start + size], key=lambda i: (sum(lengths[i]), lengths[i])):
-            wider = max(widest[0], lengths[i][0]), max(widest[1], lengths[i][1])
-            if batch and (len(batch) + 1) * (_up(wider[0]) + _up(wider[1])) > tokens_per_batch:
+        for group in sorted(order[start:start + size], key=lambda g: max((sum(lengths[i]), lengths[i]) for i in g)):
+            wider = tuple(max(side) for side in zip(widest, *(lengths[i] for i in group)))
+            if batch and (len(batch) + len(group)) * (_up(wider[0]) + _up(wider[1])) > tokens_per_batch:
                 batches.append(batch)
-                batch, wider = [], lengths[i]
-            batch.append(i)
+                batch, wider = [], tuple(max(side) for side in zip(*(lengths[i] for i in group)))
+            batch = batch + group
             widest = wider
         batches.append(batch)
     rng.shuffle(batches)
@@ -61,11 +63,12 @@ class BatchStream:
         seed: int = 0, # of the order
         rank: int = 0, # which process this is
         world: int = 1, # how many there are
+        groups: list | None = None, # indices that stay together, as for `plan_batches`
     ):
-        self.lengths, self.tokens_per_batch, self.seed, self.rank, self.world = lengths, tokens_per_batch, seed, rank, world
+        self.lengths, self.tokens_per_batch, self.seed, self.rank, self.world, self.groups = lengths, tokens_per_batch, seed, rank, world, groups
 
     def __iter__(self):
-        epochs = (plan_batches(self.lengths, self.tokens_per_batch, self.seed, e) for e in itertools.count())
+        epochs = (plan_batches(self.lengths, self.tokens_per_batch, self.seed, e, groups=self.groups) for e in itertools.count())
         return itertools.islice(itertools.chain.from_iterable(epochs), self.rank, None, self.world)
 
     def tokens(self, batch) -> tuple[int, int]: # real and computed tokens of one batch

@@ -78,13 +78,15 @@ def new_student(
 def taught_only(
     batch: dict, # from `mtd.batches.collate`
     causal: bool, # decoder-only: does the output at i predict the label at i + 1?
-    mean: str = 'tokens', # what weighs the same in the loss: `tokens` or `examples`
+    mean='tokens', # what weighs the same in the loss: `tokens`, or else examples, times the weights
+    each=None, # a weight for each example; None for 1
 ) -> dict: # with `taught`, the flat positions whose output is asked for, `labels` [1 + taught], the first of them -100, and `weights` [taught]
-    "The same batch, with the positions that are taught, their labels, and their weights, which add up to the tokens or to the examples."
+    "The same batch, with the positions that are taught, their labels, and their weights, which add up to the tokens or to the examples where each weighs 1."
     import torch
     labels = torch.nn.functional.pad(batch['labels'][:, 1:], (0, 1), value=-100) if causal else batch['labels']
     taught, counts = (labels.flatten() != -100).nonzero().flatten(), (labels != -100).sum(1)
-    weights = torch.ones(len(taught)) if mean == 'tokens' else (1 / counts).repeat_interleave(counts)
+    each = torch.ones(len(counts)) if each is None else torch.tensor(each, dtype=torch.float)
+    weights = (each if mean == 'tokens' else each / counts).repeat_interleave(counts)
     return batch | dict(labels=torch.nn.functional.pad(labels.flatten()[taught], (1, 0), value=-100), taught=taught, weights=weights)
 
 class _Head:
@@ -101,9 +103,9 @@ def _showing(head, taught):
     finally: head.taught = None
 
 # %% ../nbs/08_finetuning.ipynb #5dddbc13
-def _forward(net, head, batch): # summed loss of a batch from `taught_only`
+def _forward(net, head, batch): # summed and weighted loss of a batch from `taught_only`
     with _showing(head, batch['taught']): logits = net(**{k: v for k, v in batch.items() if k not in ('labels', 'taught', 'weights')}).logits
-    return summed_loss(logits, batch['labels'])
+    return summed_loss(logits, batch['labels'], batch['weights'])
 
 def summed_loss(
     logits, # [taught, vocabulary]
@@ -161,11 +163,11 @@ def _dev_metrics(trainer, prefix): # loss per token over all processes, and what
     with torch.no_grad():
         batches, world = trainer.dev_batches, trainer.args.world_size
         for at in range(trainer.args.process_index, math.ceil(len(batches) / world) * world, world): # with fsdp each forward pass is everybody's
-            inputs = trainer._prepare_inputs(trainer.data_collator([trainer.eval_dataset[i] for i in batches[min(at, len(batches) - 1)]]))
+            inputs = trainer._prepare_inputs(trainer.dev_collator([trainer.eval_dataset[i] for i in batches[min(at, len(batches) - 1)]]))
             with trainer.accelerator.autocast(): loss = _forward(trainer.model, trainer.head, inputs).double()
-            if at < len(batches): sums += torch.stack([loss, loss.new_tensor(len(inputs['labels']) - 1)])
-    loss, tokens = trainer.accelerator.reduce(sums, 'sum').tolist()
-    metrics = {f'{prefix}_loss': loss / max(1, tokens)}
+            if at < len(batches): sums += torch.stack([loss, inputs['weights'].sum().double()])
+    loss, weight = trainer.accelerator.reduce(sums, 'sum').tolist()
+    metrics = {f'{prefix}_loss': loss / weight}
     if trainer.accuracy and trainer.is_world_process_zero():
         net = trainer.accelerator.unwrap_model(trainer.model)
         compiled, net._compiled_call_impl = net._compiled_call_impl, None # answers have a new length with each token
@@ -386,7 +388,7 @@ def train_student(examples, # a `DatasetDict` with splits `train` and, for early
     eval_every: int = 100, # steps between evaluations, each with a checkpoint
     max_tokens: int = 512, # longer examples are dropped and counted
     weight_decay: float = 0.01, # of AdamW
-    loss_mean: str = 'tokens', # what weighs the same in the loss: `tokens` or `examples`
+    loss_mean: str | dict = 'tokens', # what weighs the same in the loss: `tokens`, `examples`, or thoughts by their weights (columns `thought`, `problem_id`)
     precision: str = 'auto', # `auto`, `fp32` or `bf16`
     compile: bool = False, # let torch compile the model?
     gradient_checkpointing: bool = False, # compute activations twice instead of keeping them?
@@ -400,9 +402,10 @@ def train_student(examples, # a `DatasetDict` with splits `train` and, for early
 # %% ../nbs/08_finetuning.ipynb #38f4764a
 def _recipe(given: dict) -> dict: # from the arguments of `train_student`
     examples, tokenizer = given['examples'], given['tokenizer']
+    columns = ['id', 'input', 'target'] + ['thought', 'problem_id'] * isinstance(given['loss_mean'], dict)
     kept = {k: v for k, v in given.items() if k not in ('examples', 'folder', 'watch')}
     return kept | dict(sizes=given['sizes'] or {}, tokenizer=tokenizer if isinstance(tokenizer, str) else tokenizer and digest(tokenizer.get_vocab()),
-                       data=digest([[r['id'], r['input'], r['target']] for split in sorted(examples) for r in examples[split]]))
+                       data=digest([[r.get(c) for c in columns] for split in sorted(examples) for r in examples[split]]))
 
 # %% ../nbs/08_finetuning.ipynb #0b68fc85
 def _tokenizer_for(examples, tokenizer, recipe):
@@ -415,13 +418,26 @@ def _tokenizer_for(examples, tokenizer, recipe):
     if added and recipe['lora_rank']: raise ValueError(f'the tokenizer needs {len(added)} new tokens for these examples, and lora_rank would leave them untrained; set it to 0')
     return tokenizer
 
+def _check_loss(examples, mean):
+    if isinstance(mean, str):
+        if mean not in ('tokens', 'examples'): raise ValueError(f'loss_mean is {mean!r}; give tokens, examples or a weight for each thought')
+        return
+    for split in sorted(examples):
+        rows = list(examples[split])
+        if any('thought' not in r or 'problem_id' not in r for r in rows): raise ValueError(f'loss_mean has weights for thoughts, and the split {split} lacks the columns thought or problem_id')
+        there = dict.fromkeys(r['thought'] for r in rows)
+        if set(there) - set(mean): raise ValueError(f'loss_mean has weights for {", ".join(mean)}, and the split {split} has {", ".join(there)}; give one for each')
+        if not all(math.isfinite(w) and w >= 0 for w in mean.values()) or rows and not any(mean[t] for t in there):
+            raise ValueError(f'loss_mean = {mean}: give each thought a weight of 0 or more, and one of the split {split} more than 0')
+
+# %% ../nbs/08_finetuning.ipynb #c7d2ab2d
 def _check(examples, recipe):
     if 'train' not in examples or not len(examples['train']): raise ValueError('there is nothing to train on: the split `train` is missing or empty')
     if recipe['patience'] and not len(examples.get('dev', ())): raise ValueError('early stopping needs a dev split; add one, or set patience to 0')
     for key in ('tokens_per_batch', 'accumulation', 'eval_every', 'max_tokens', 'learning_rate'):
         if not recipe[key] > 0: raise ValueError(f'{key} is {recipe[key]!r}; it must be above 0')
     if recipe['optimizer'] not in ('adamw', 'muon'): raise ValueError(f'optimizer is {recipe["optimizer"]!r}; give adamw or muon')
-    if recipe['loss_mean'] not in ('tokens', 'examples'): raise ValueError(f'loss_mean is {recipe["loss_mean"]!r}; give tokens or examples')
+    _check_loss(examples, recipe['loss_mean'])
     if recipe['max_steps'] <= 0 and recipe['epochs'] <= 0: raise ValueError('neither max_steps nor epochs is above 0; set one of them')
     if recipe['fsdp'] and recipe['optimizer'] == 'muon': raise ValueError('muon needs whole matrices, which fsdp divides among processes; set optimizer to adamw, or fsdp to false')
     if recipe['fsdp'] and int(os.environ.get('WORLD_SIZE', 1)) < 2: raise ValueError('fsdp shares a student among processes, and there is one: start with torchrun, or set fsdp to false')
@@ -429,16 +445,35 @@ def _check(examples, recipe):
     if recipe['lora_rank'] and recipe['model'] in STUDENTS: raise ValueError(f'lora_rank adds to weights that were trained before, and {recipe["model"]} starts from nothing; set it to 0')
 
 # %% ../nbs/08_finetuning.ipynb #3e19b297
-def _count_steps(recipe, lengths, world) -> int: # optimiser steps of the whole run
+@dataclass(frozen=True)
+class _Split: # examples as training reads them
+    pairs: list # (input, target) token ids
+    weights: list | None = None # of each in the loss; None for 1
+    groups: list | None = None # what stays in one batch, as indices
+
+    def __len__(self): return len(self.pairs)
+    def __getitem__(self, i): return self.pairs[i], 1.0 if self.weights is None else self.weights[i]
+    def plan(self, double, recipe): return plan_batches(lengths_of(self.pairs, double), recipe['tokens_per_batch'], recipe['seed'], groups=self.groups)
+
+def _count_steps(recipe, split, double, world) -> int: # optimiser steps of the whole run
     if recipe['max_steps'] > 0: return recipe['max_steps']
-    batches = len(plan_batches(lengths, recipe['tokens_per_batch'], recipe['seed']))
+    batches = len(split.plan(double, recipe))
     return max(1, math.ceil(recipe['epochs'] * batches / (world * recipe['accumulation'])))
 
-def _encoded(examples, tokenizer, recipe, folder, processes): # split -> pairs, split -> ids left out; the first process does it, the others read
+def _tasks(rows, out, loss_mean): # of the rows that are not left out: their weights, and which of them are one problem's
+    if isinstance(loss_mean, str): return None, None
+    groups, kept = {}, [r for r in rows if r['id'] not in out]
+    for i, r in enumerate(kept): groups.setdefault(r['problem_id'], []).append(i)
+    return [loss_mean[r['thought']] for r in kept], list(groups.values())
+
+# %% ../nbs/08_finetuning.ipynb #cabaa17d
+def _encoded(examples, tokenizer, recipe, folder, processes): # name -> `_Split`, name -> ids left out; the first process does it, the others read
     encoded, dropped = {}, {}
     with processes.main_process_first():
         for split in ('train', 'dev'):
-            if len(examples.get(split, ())): encoded[split], dropped[split] = encode(examples[split], tokenizer, recipe['max_tokens'], folder/'encoded')
+            if not len(examples.get(split, ())): continue
+            pairs, dropped[split] = encode(examples[split], tokenizer, recipe['max_tokens'], folder/'encoded')
+            encoded[split] = _Split(pairs, *_tasks(examples[split], set(dropped[split]), recipe['loss_mean']))
     for split in encoded:
         if not encoded[split]: raise ValueError(f'every example of {split} is longer than max_tokens={recipe["max_tokens"]}; raise it')
     return encoded, dropped
@@ -458,16 +493,16 @@ def _student_to_train(recipe, tokenizer):
     return _low_rank(net, recipe['lora_rank']) if recipe['lora_rank'] else net
 
 # %% ../nbs/08_finetuning.ipynb #85247082
-def _fit(net, head, pairs, collator, double, recipe, args) -> float: # operations a token; `ValueError` where a step does not fit
-    lengths, device, bf16 = lengths_of(pairs, double), args.device, in_bf16(recipe['precision'])
+def _fit(net, head, split, collator, double, recipe, args) -> float: # operations a token; `ValueError` where a step does not fit
+    lengths, device, bf16 = lengths_of(split.pairs, double), args.device, in_bf16(recipe['precision'])
     shards = args.world_size if recipe['fsdp'] else 1
     kind = dict(optimizer=recipe['optimizer'], bf16=bf16, shards=shards)
     at_hand = memory_at_hand(str(device)) // (1 if device.type == 'cuda' else args.world_size)
     check_memory(memory_needed(net, 0, **kind), at_hand, recipe['tokens_per_batch'])
     if shards == 1: net.to(device)
-    largest = max(plan_batches(lengths, recipe['tokens_per_batch'], recipe['seed']), key=lambda b: (batch_cost([lengths[i] for i in b]), b))
+    largest = max(split.plan(double, recipe), key=lambda b: (batch_cost([lengths[i] for i in b]), b))
     longest = max(largest, key=lambda i: sum(lengths[i]))
-    one = {k: v.to(next(net.parameters()).device) for k, v in collator([pairs[longest]]).items()}
+    one = {k: v.to(next(net.parameters()).device) for k, v in collator([split[longest]]).items()}
     loss_of = lambda net, batch: _forward(net, head, batch)
     held, flops = probe(net.train(), one, loss_of, bf16)
     scale = batch_cost([lengths[i] for i in largest]) / batch_cost([lengths[longest]])
@@ -483,7 +518,7 @@ def _fit(net, head, pairs, collator, double, recipe, args) -> float: # operation
 def _trainer(net, tokenizer, folder, recipe, encoded, args, watch=Watching(progress=False)):
     double, world = net.config.is_encoder_decoder, args.world_size
     start, head = net.config.decoder_start_token_id if double else None, _Head(net)
-    collator = lambda pairs: taught_only(collate(pairs, tokenizer.pad_token_id, start), not double, recipe['loss_mean'])
+    def collator(rows, mean=recipe['loss_mean']): return taught_only(collate([p for p, _ in rows], tokenizer.pad_token_id, start), not double, mean, [w for _, w in rows])
     flops = _fit(net, head, encoded['train'], collator, double, recipe, args)
     if recipe['compile']: net.compile(dynamic=True)
     callback = _callback_class()(folder, recipe['patience'], watch.checkpoint_minutes, watch.progress)
@@ -493,9 +528,10 @@ def _trainer(net, tokenizer, folder, recipe, encoded, args, watch=Watching(progr
     from transformers import PrinterCallback
     trainer.remove_callback(PrinterCallback)
     trainer.head, trainer.accuracy, callback.trainer = head, None if recipe['fsdp'] else watch.accuracy, trainer
-    lengths = {split: lengths_of(rows, double) for split, rows in encoded.items()}
-    stream = lambda rank, world: BatchStream(lengths['train'], recipe['tokens_per_batch'], recipe['seed'], rank, world)
-    trainer.stream, trainer.dev_batches = stream(args.process_index, world), plan_batches(lengths.get('dev', []), recipe['tokens_per_batch'])
+    train = encoded['train']
+    stream = lambda rank, world: BatchStream(lengths_of(train.pairs, double), recipe['tokens_per_batch'], recipe['seed'], rank, world, train.groups)
+    trainer.stream, trainer.dev_collator = stream(args.process_index, world), partial(collator, mean='tokens')
+    trainer.dev_batches = plan_batches(lengths_of(encoded['dev'].pairs, double), recipe['tokens_per_batch']) if 'dev' in encoded else []
     rate = matrix_rate(args.device.type, in_bf16(recipe['precision']))
     trainer.meter = _Meter(folder, stream(0, 1), world * recipe['accumulation'], partial(_speeds, flops, rate, args.device, world), args.process_index == 0)
     return trainer
@@ -514,7 +550,7 @@ def _train(examples, folder, tokenizer, recipe, watch) -> TrainResult:
     tokenizer = _tokenizer_for(examples, tokenizer, recipe)
     encoded, dropped = _encoded(examples, tokenizer, recipe, folder, processes)
     net = _student_to_train(recipe, tokenizer)
-    args.max_steps = _count_steps(recipe, lengths_of(encoded['train'], net.config.is_encoder_decoder), args.world_size)
+    args.max_steps = _count_steps(recipe, encoded['train'], net.config.is_encoder_decoder, args.world_size)
     trainer = _trainer(net, tokenizer, folder, recipe, encoded, args, watch)
     _run(trainer, resumed, recipe)
     if processes.is_main_process: _finish(trainer, tokenizer, folder, recipe, dropped, watch.keep_checkpoints)

@@ -466,11 +466,11 @@ _TRAINERS = 'torch transformers accelerate tokenizers'
 def _train(run, examples, folder):
     from mtd.evaluation import dev_accuracy
     from mtd.finetuning import Watching, train_apart, train_student
-    from mtd.settings import fields_of
+    from mtd.settings import MEANS, fields_of
     s = run.settings
-    sizes = fields_of(s.student_config, 'student_config', 'hidden_size:256')
+    sizes, mean = fields_of(s.student_config, 'student_config', 'hidden_size:256'), s.loss_mean
     how = dict(model=s.student_model, sizes=sizes, vocab_size=s.vocab_size, phrases=s.phrases, max_tokens=s.max_length, seed=s.student_seed, optimizer=s.optimizer,
-               learning_rate=s.learning_rate, warmup=s.warmup_steps, weight_decay=s.weight_decay, loss_mean=s.loss_mean, epochs=s.epochs, max_steps=s.max_steps, tokens_per_batch=s.tokens_per_batch,
+               learning_rate=s.learning_rate, warmup=s.warmup_steps, weight_decay=s.weight_decay, loss_mean=mean[0] if mean[0] in MEANS else fields_of(mean, 'loss_mean', 'cot:0.3, pot:0.7'), epochs=s.epochs, max_steps=s.max_steps, tokens_per_batch=s.tokens_per_batch,
                accumulation=s.accumulation, eval_every=s.eval_every, patience=s.patience, precision=s.precision, compile=s.compile,
                gradient_checkpointing=s.gradient_checkpointing, fsdp=s.fsdp, lora_rank=s.lora_rank)
     watch = dict(report_to=s.report_to, checkpoint_minutes=s.checkpoint_minutes)

@@ -15,6 +15,18 @@ def test_a_plan_holds_every_example_once_and_keeps_its_budget(lengths, budget, e
     for b in plan: assert len(b) == 1 or batch_cost([lengths[i] for i in b]) <= budget
     assert plan == plan_batches(lengths, budget, seed=3, epoch=epoch, pool=4)
 
+@given(lengths_strategy, st.integers(20, 400), st.randoms())
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_what_belongs_together_stays_together(lengths, budget, rng):
+    owners = [rng.randrange(1 + len(lengths) // 3) for _ in lengths]
+    groups = [[i for i, o in enumerate(owners) if o == owner] for owner in sorted(set(owners))]
+    plan = plan_batches(lengths, budget, seed=3, pool=4, groups=groups)
+    assert sorted(i for b in plan for i in b) == list(range(len(lengths)))
+    for b in plan:
+        held = {owners[i] for i in b}
+        assert len(b) == sum(owners[i] in held for i in range(len(lengths))) and (len(held) == 1 or batch_cost([lengths[i] for i in b]) <= budget)
+    assert plan_batches(lengths, budget, groups=[[i] for i in range(len(lengths))]) == plan_batches(lengths, budget)
+
 def test_epochs_differ_and_processes_share_one_stream():
     lengths = [(0, n) for n in random.Random(0).choices(range(5, 90), k=200)]
     assert plan_batches(lengths, 300, epoch=0) != plan_batches(lengths, 300, epoch=1)

@@ -65,7 +65,7 @@ def first_step(model, tokenizer, folder, batches, **change):
     net = ft.new_student(model, tokenizer, (SMALL_T5 if model == 'scratch-t5' else SMALL)['sizes'])
     if recipe['gradient_checkpointing']: net.activation_checkpointing_enable(dict(use_reentrant=False))
     args = ft._arguments(folder, recipe, False)
-    trainer = ft._trainer(net, tokenizer, folder, recipe, dict(train=unequal(tokenizer)), args)
+    trainer = ft._trainer(net, tokenizer, folder, recipe, dict(train=ft._Split(unequal(tokenizer))), args)
     trainer.stream, trainer.args.max_steps = batches, 1
     trainer.train()
     return [trainer.state.log_history[0][k] for k in ('loss', 'grad_norm')], torch.cat([p.detach().flatten() for p in net.parameters()])
@@ -85,6 +85,43 @@ def test_the_mean_over_examples_is_the_mean_of_each_ones_own(model, tokenizer, t
     assert few[0] == pytest.approx(sum(alone) / len(alone), rel=1e-4) and found != pytest.approx(few[0], rel=1e-6)
     by_token, _ = first_step(model, tokenizer, tmp_path/'tokens', [list(range(0, 32, 5))])
     assert by_token[0] != pytest.approx(few[0], rel=1e-4)
+
+def two_tasks(n, seed=0):
+    from datasets import Dataset
+    made = []
+    for r in rows(n, seed): made += [r | dict(problem_id=r['id'], thought='eot', id=r['id'] + '/eot'), r | dict(problem_id=r['id'], thought='pot', id=r['id'] + '/pot', target=r['target'].split('\n')[0])]
+    return Dataset.from_list(made)
+
+@pytest.mark.parametrize('share', [0.25, 1.0])
+def test_the_multi_task_loss_is_the_weighted_sum_of_the_tasks_own(share, tokenizer, tmp_path):
+    import torch
+    split, mean = two_tasks(6), dict(pot=share, eot=1 - share)
+    recipe, net = RECIPE | dict(loss_mean=mean, tokens_per_batch=10**6), ft.new_student('scratch-llama', tokenizer, SMALL['sizes'])
+    pairs = tokens.encode(split, tokenizer)[0]
+    with torch.no_grad(): own = {t: sum(net(**batches.collate([p], 0)).loss.item() for p, r in zip(pairs, split) if r['thought'] == t) / 6 for t in mean}
+    weights, groups = ft._tasks(split, set(), mean)
+    args = ft._arguments(tmp_path, recipe, False)
+    args.max_steps, args.save_strategy = 1, 'no'
+    trainer = ft._trainer(net, tokenizer, tmp_path, recipe, dict(train=ft._Split(pairs, weights, groups)), args)
+    trainer.train()
+    assert trainer.state.log_history[0]['loss'] == pytest.approx(sum(mean[t] * own[t] for t in mean), rel=1e-4)
+    assert own['pot'] != pytest.approx(own['eot'], rel=1e-3) and sorted(map(tuple, groups)) == [(2 * i, 2 * i + 1) for i in range(6)]
+
+def test_a_student_learns_the_task_that_has_the_weight(tmp_path):
+    from datasets import DatasetDict
+    both = DatasetDict(train=two_tasks(60), dev=two_tasks(10, seed=1))
+    found = [ft.train_student(both, tmp_path/f'{share}', **(SMALL | dict(max_steps=60, eval_every=20, tokens_per_batch=1500, loss_mean=dict(pot=share, eot=1 - share)))) for share in (1.0, 0.0)]
+    wrote = [load_student(r.folder, device='cpu') for r in found]
+    from mtd.generation import generate
+    lines = [[text.count('\n') for text in generate(s, [r['input'] for r in both['dev']], max_new_tokens=40, progress=False)] for s in wrote]
+    assert max(lines[0]) == 0 < min(lines[1]), 'one line for the first task, two for the other'
+    with pytest.raises(ValueError, match='loss_mean was'): ft.train_student(both, tmp_path/'1.0', **(SMALL | dict(max_steps=60, eval_every=20, tokens_per_batch=1500, loss_mean=dict(pot=.9, eot=.1))))
+
+@pytest.mark.parametrize('mean, says', [(dict(pot=1.0), 'eot'), (dict(pot=1.0, eot=-1.0), '0 or more'), (dict(pot=0.0, eot=0.0), 'more than 0'), (dict(pot=float('nan'), eot=1.0), '0 or more')])
+def test_weights_that_mean_nothing_are_refused(mean, says, examples, tmp_path):
+    from datasets import DatasetDict
+    with pytest.raises(ValueError, match=says): ft.train_student(DatasetDict(train=two_tasks(4)), tmp_path/'s', **(SMALL | dict(loss_mean=mean)))
+    with pytest.raises(ValueError, match='lacks the columns'): ft.train_student(examples, tmp_path/'s', **(SMALL | dict(loss_mean=mean)))
 
 @pytest.mark.parametrize('model', ['scratch-llama', 'scratch-t5'])
 def test_activations_computed_twice_give_the_same_step(model, tokenizer, tmp_path):
@@ -356,7 +393,7 @@ def test_low_rank_additions_are_merged_into_the_student(examples, trained, tmp_p
     assert set(before) == set(after) and any('q_proj' in k for k in changed) and not any('embed' in k or 'norm' in k for k in changed)
     with pytest.raises(ValueError, match='lora_rank'): ft.train_student(examples, tmp_path/'t', **(SMALL | dict(lora_rank=4)))
 
-@pytest.mark.parametrize('wrong, message', [(dict(fsdp=True), 'torchrun'), (dict(fsdp=True, optimizer='muon'), 'whole matrices'), (dict(max_tokens=5000), '1024 positions'), (dict(loss_mean='rows'), 'tokens or examples')])
+@pytest.mark.parametrize('wrong, message', [(dict(fsdp=True), 'torchrun'), (dict(fsdp=True, optimizer='muon'), 'whole matrices'), (dict(max_tokens=5000), '1024 positions'), (dict(loss_mean='rows'), 'tokens, examples or')])
 def test_what_cannot_be_together_is_refused(examples, tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message): ft.train_student(examples, tmp_path/'s', **(SMALL | wrong))
 
