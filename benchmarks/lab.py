@@ -24,7 +24,7 @@ def of_seed(seed):
     began = time.process_time()
     record = run.read('student', 'student.json')
     seconds = time.process_time() - began
-    shown = report_data(run)
+    shown = report_data(run, votes=False)
     return shown, dict(seed=seed, processor_seconds=round(seconds, 1), **{k: record[k] for k in ('steps', 'best_step', 'tokens', 'padding', 'dev_loss', 'dropped')},
                        chosen=shown['scores']['chosen'], scores={name: {k: one[k] for k in KEPT} for name, one in shown['scores']['sets'].items()})
 

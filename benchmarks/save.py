@@ -16,7 +16,7 @@ if __name__ == '__main__':
         results = json.loads((Path('runs')/'studies'/name/'results.json').read_text())
         print(write_atomic(Path(__file__).parent/'results'/f'study_{name}.json', json.dumps(results, separators=(',', ':')) + '\n'))
         sys.exit()
-    data = report_data(Run(load(sys.argv[1], parse_overrides(sys.argv[2:]))))
+    data = report_data(Run(load(sys.argv[1], parse_overrides(sys.argv[2:]))), votes=False)
     excluded = {name: len(rows) for name, rows in data['summary']['excluded'].items()}
     leaked = {name: len(ids) for name, ids in data['summary']['leaked'].items()}
     kept = {k: data[k] for k in KEPT} | {'summary': data['summary'] | dict(excluded=excluded, leaked=leaked)}

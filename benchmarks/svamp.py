@@ -37,7 +37,7 @@ def written():
 def of_seed(seed):
     "The figures of one student."
     run = Run(load('svamp', dict(student_seed=seed)))
-    shown, record = report_data(run), run.read('student', 'student.json')
+    shown, record = report_data(run, votes=False), run.read('student', 'student.json')
     summary = shown['summary']
     return run, shown, dict(seed=seed, chosen=shown['scores']['chosen'], scores=shown['scores']['sets']['svamp'], dev=shown['scores']['dev'], steps=record['steps'],
                             best_step=record['best_step'], tokens=record['tokens'], dev_loss=record['dev_loss'], seconds=shown['seconds'],

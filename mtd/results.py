@@ -10,6 +10,7 @@ import base64, io
 from html import escape
 
 from .harness import chance, new_figure, operations_figure, ruler_table
+from .multipath import paths_figure, vote_rows, votes_table
 
 # %% ../nbs/12_results.ipynb #8fec6643
 def accuracy_rows(
@@ -115,6 +116,12 @@ def _results_html(d):
             f'<h2>Combining the thoughts</h2><p>The combination <b>{escape(scores["chosen"]["name"])}</b> was chosen on the {scores["dev"]["n"]} dev problems. '
             f'The others are shown so that the choice can be judged.</p>{orders}{oracle}')
 
+def _votes_html(votes):
+    return ('<h2>Many paths, one vote</h2><p>Several sampled answers in each thought, executed and voted on. The rule '
+            f'<b>{escape(votes["rule"])}</b> was chosen on the dev problems.</p>{_table(*vote_rows(votes))}'
+            + ''.join(_picture(paths_figure(s['curves'], name), f'accuracy over paths on {name}') for name, s in votes['sets'].items()))
+
+# %% ../nbs/12_results.ipynb #c28571ee
 def _rulers_html(scores):
     body = [[name, t, by, v['n'], _percent(v['accuracy']), f"{_percent(v['interval'][0])} to {_percent(v['interval'][1])}", _percent(v['unparsable'] / v['n']),
              f"{100 * v['shift']:+.1f}", f"{v['gained']} / {v['lost']}", chance(v['p'])]
@@ -173,5 +180,5 @@ def report_html(
             f'<style>{_STYLE}</style><h1>Mix Thoughts Distillation: the run <code>{escape(data["settings"]["profile"])}</code></h1>'
             f'<p>A teacher wrote chains, programs and equation systems; they were executed, and what was wrong was dropped; a student of '
             f'{data["parameters"]:,} parameters was trained on the mix of {data["examples_trained"]:,} thoughts and its answers were executed and scored.</p>'
-            + _results_html(data) + _rulers_html(data['scores']) + _kept_html(data) + f'<h2>Learning curve</h2>{_picture(learning_figure(data["logs"]), "learning curve")}'
+            + _results_html(data) + _votes_html(data['votes']) + _rulers_html(data['scores']) + _kept_html(data) + f'<h2>Learning curve</h2>{_picture(learning_figure(data["logs"]), "learning curve")}'
             + _examples_html(data) + _data_html(data) + f'<h2>What was run</h2>{run}{spent}<details><summary>All settings</summary>{settings}</details></html>\n')

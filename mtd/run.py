@@ -6,10 +6,11 @@
 __all__ = ['STAGES', 'ASKED', 'SOURCES', 'LICENCES', 'Stage', 'Run', 'recipe', 'make_problems', 'file_name', 'read_problems',
            'make_completions', 'requests_of', 'price', 'make_thoughts', 'make_examples', 'make_student',
            'make_baseline', 'make_predictions', 'make_baseline_predictions', 'read_outcomes', 'answers_of',
-           'make_scores', 'export_harness', 'report_data', 'make_report', 'pipeline', 'run_notebooks']
+           'make_scores', 'voted_sets', 'make_paths', 'read_paths', 'make_votes', 'export_harness', 'report_data',
+           'make_report', 'pipeline', 'run_notebooks']
 
 # %% ../nbs/run.ipynb #596123b5
-import ast, hashlib, json, os, platform, random, re, shutil, sys, time
+import ast, hashlib, itertools, json, os, platform, random, re, shutil, sys, time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -495,17 +496,21 @@ def make_baseline(run, folder):
     _train(run, DatasetDict(train=Dataset.from_list(answers_only(train)), dev=Dataset.from_list(answers_only(dev))), folder)
 
 # %% ../nbs/run.ipynb #76a67571
-def _answers(run, stage, inputs, folder):
+def _answers(run, stage, inputs, folder, **sampling):
     "The answers of a stage's student as they are finished: from this process, or from the server that the settings name."
     from mtd.generation import generate_each, load_student
     s, student = run.settings, run.artifact(stage)
     if not s.student_endpoint: return generate_each(load_student(student, precision=s.eval_precision), inputs, max_new_tokens=s.max_new_tokens,
-                                                    tokens_per_batch=s.eval_tokens, path=folder/'journal.jsonl')
+                                                    tokens_per_batch=s.eval_tokens, path=folder/'journal.jsonl', **sampling)
     from mtd.served import generate_at
     from mtd.store import Store
     (folder/'served').mkdir(exist_ok=True)
     with Store(folder/'served'/'answers.sqlite') as store:
-        return generate_at(s.student_endpoint, str(student), inputs, store, s.max_new_tokens, key=os.environ.get('STUDENT_API_KEY') or 'none', pace=_pace(s))
+        return generate_at(s.student_endpoint, str(student), inputs, store, s.max_new_tokens, key=os.environ.get('STUDENT_API_KEY') or 'none', pace=_pace(s), **sampling)
+
+def _answered(folder): # the journals of what is written whole by now
+    (folder/'journal.jsonl').unlink(missing_ok=True)
+    shutil.rmtree(folder/'served', ignore_errors=True)
 
 # %% ../nbs/run.ipynb #96a06740
 def _predict(run, stage, asked, folder):
@@ -527,8 +532,7 @@ def _predict(run, stage, asked, folder):
     files = {}
     for (file, *_), row in zip(asked, rows): files.setdefault(file, []).append(row)
     for file, made in files.items(): write_jsonl(folder/f'{file}.jsonl', made)
-    (folder/'journal.jsonl').unlink(missing_ok=True)
-    shutil.rmtree(folder/'served', ignore_errors=True)
+    _answered(folder)
 
 # %% ../nbs/run.ipynb #97b4f3f9
 _SCORING = 'max_new_tokens eval_precision student_endpoint test_sets equality'
@@ -617,6 +621,45 @@ def make_scores(run, folder):
                   dev=_scored(outcomes, problems, choice.ties, run.settings.equality))
     write_atomic(folder/'scores.json', json.dumps(scores, indent=1) + '\n')
 
+# %% ../nbs/run.ipynb #5c2e8b31
+def voted_sets(
+    s: Settings, # of a run
+) -> tuple: # names of test sets
+    "The test sets on which many paths are voted."
+    return s.vote_sets or s.test_sets[:1]
+
+@_stage('problems student', 'thoughts vote_paths vote_temperature vote_top_p vote_sets ' + _SCORING, 'multipath generation prompting', _TRAINERS + ' sympy numpy')
+def make_paths(run, folder):
+    "<set>.jsonl of dev and the voted sets: a row a path, with id, thought, text, status, answer, shown, detail, tokens, log_probability."
+    from mtd.multipath import paths_from
+    s, sets = run.settings, {name: read_problems(run, name) for name in ('dev', *voted_sets(run.settings))}
+    asked = [p for problems in sets.values() for p in problems]
+    sampling = dict(paths=s.vote_paths, temperature=s.vote_temperature, top_p=s.vote_top_p, seed=s.student_seed)
+    found = iter(paths_from(lambda inputs: _answers(run, 'student', inputs, folder, **sampling), [p.question for p in asked], s.thoughts))
+    for name, problems in sets.items():
+        write_jsonl(folder/f'{file_name(name)}.jsonl', [
+            dict(id=p.id, thought=x.thought, text=x.text, status=x.outcome.status, answer=str(x.outcome.answer) if x.outcome.ok else None, shown=x.outcome.text,
+                 detail=x.outcome.detail, tokens=x.tokens, log_probability=x.log_probability) for p in problems for x in next(found)])
+    _answered(folder)
+
+# %% ../nbs/run.ipynb #6d3f9c42
+def read_paths(
+    run: Run, # the run
+    name: str, # `dev` or a voted set
+) -> list: # for each problem of the set its `SampledPath`s
+    "The student's sampled and executed paths to one set of problems."
+    from mtd.multipath import SampledPath
+    rows, problems = iter(run.read('paths', f'{file_name(name)}.jsonl')), read_problems(run, name)
+    each = run.settings.vote_paths * len(run.settings.thoughts)
+    return [[SampledPath(r['thought'], r['text'], _outcome(r), r['tokens'], r['log_probability']) for r in itertools.islice(rows, each)] for _ in problems]
+
+@_stage('problems predictions paths', 'thoughts vote_paths vote_sets equality', 'multipath')
+def make_votes(run, folder):
+    "votes.json: the rule chosen on dev, and for dev and each voted set one greedy path, the vote by every rule, and curves over the number of paths."
+    from mtd.multipath import votes_of
+    sets = {name: (read_paths(run, name), *read_outcomes(run, name)) for name in ('dev', *voted_sets(run.settings))}
+    write_atomic(folder/'votes.json', json.dumps(votes_of(sets.pop('dev'), sets, run.settings.equality), indent=1) + '\n')
+
 # %% ../nbs/run.ipynb #56c5f7d9
 def export_harness(
     run: Run, # the run
@@ -637,9 +680,11 @@ def export_harness(
 # %% ../nbs/run.ipynb #ff8abe2b
 def report_data(
     run: Run, # the run
+    votes: bool = True, # also what many paths gave?
 ) -> dict: # all that `mtd.results.report_html` shows
     "What a run's report shows, gathered from its files."
-    stages = [n for n in STAGES if n != 'report' and (run.settings.answers_only or not n.startswith('baseline'))]
+    left_out = {'report'} | (set() if votes else {'paths', 'votes'}) | (set() if run.settings.answers_only else {'baseline', 'baseline_predictions'})
+    stages = [n for n in STAGES if n not in left_out]
     manifests = {n: json.loads((run.artifact(n)/'manifest.json').read_text()) for n in stages}
     made = json.loads((run.folder/'student'/'student.json').read_text())
     logs = {'mix': run.read('student', 'log.jsonl')} | ({'answers alone': run.read('baseline', 'log.jsonl')} if run.settings.answers_only else {})
@@ -647,7 +692,8 @@ def report_data(
                 versions={k: v for m in manifests.values() for k, v in m['recipe']['versions'].items()} | {'machine': f'{os.cpu_count()} CPU cores, {_device()}'},
                 seconds={n: m['seconds'] for n, m in manifests.items()}, summary=run.read('problems', 'summary.json'),
                 cost=run.read('thoughts', 'cost.json'), yields=run.read('thoughts', 'yields.json'), logs=logs,
-                examples_trained=_examples_trained(run, made), scores=run.read('scores', 'scores.json'), examples=_examples(run))
+                examples_trained=_examples_trained(run, made), scores=run.read('scores', 'scores.json'), examples=_examples(run),
+                votes=run.read('votes', 'votes.json') if votes else None)
 
 def _examples_trained(run, made):
     from datasets import load_from_disk
@@ -659,6 +705,7 @@ def _command(s):
                        if k not in ('profile', 'data') and v != getattr(load(s.profile), k))
     return f'mtd run --profile {s.profile} {changed}'.strip()
 
+# %% ../nbs/run.ipynb #dbeda204
 def _device():
     import torch
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'no GPU'
@@ -675,7 +722,7 @@ def _examples(run):
                 found += [r | dict(set=name, thought=t, question=questions[r['id']]) for r in rows if r['right'] == right][:1]
     return found
 
-@_stage('problems completions thoughts examples student predictions scores', 'profile', 'results')
+@_stage('problems completions thoughts examples student predictions scores votes', 'profile', 'results')
 def make_report(run, folder):
     "report.html."
     from mtd.results import report_html

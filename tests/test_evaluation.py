@@ -65,7 +65,7 @@ def test_no_rule_passes_the_oracle_and_combining_answers_whenever_one_does(by_th
 def test_a_majority_wins_whatever_the_order(by_thought):
     names = list(by_thought)
     for order in itertools.permutations(names):
-        for i, voted in enumerate(ev.vote(by_thought, order)):
+        for i, voted in enumerate(ev.vote_thoughts(by_thought, order)):
             given_answers = [by_thought[t][i].answer for t in order if by_thought[t][i].ok]
             if not given_answers: assert not voted.ok
             else:
@@ -83,11 +83,11 @@ def test_the_choice_finds_the_order_that_helps():
     assert ev.choose_order(by_thought, problems([1, 2, 9])).order == ('eot', 'pot', 'cot')
 
 def test_a_vote_needs_no_thought_twice_to_outvote_one():
-    assert ev.vote(dict(a=[A(7)], b=[A(1)], c=[A('1')], d=[A(None)]), ('a', 'b', 'c', 'd'))[0].answer == 1
+    assert ev.vote_thoughts(dict(a=[A(7)], b=[A(1)], c=[A('1')], d=[A(None)]), ('a', 'b', 'c', 'd'))[0].answer == 1
 
 def test_what_does_not_belong_together_is_refused():
     with pytest.raises(ValueError, match='unlike numbers'): ev.combine(dict(a=[A(1)], b=[]), ('a', 'b'))
-    with pytest.raises(ValueError, match='names'): ev.vote(dict(a=[A(1)]), ('b',))
+    with pytest.raises(ValueError, match='names'): ev.vote_thoughts(dict(a=[A(1)]), ('b',))
     with pytest.raises(ValueError, match='names'): ev.oracle(dict(a=[A(1)]), problems([1]), ('a', 'z'))
 
 def test_scores_are_counted_by_the_chosen_equality():
