@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['wilson_interval', 'Score', 'Scores', 'right_ones', 'score', 'score_thoughts', 'combine', 'answer_groups', 'elect',
-           'vote_thoughts', 'oracle', 'Choice', 'apply_rule', 'score_rules', 'choose_order', 'most_frequent_answer',
-           'constant_outcomes', 'dev_accuracy', 'Reply', 'ask']
+           'vote_thoughts', 'least_answer', 'plausible', 'oracle', 'Choice', 'apply_rule', 'score_rules',
+           'choose_order', 'most_frequent_answer', 'constant_outcomes', 'dev_accuracy', 'Reply', 'ask']
 
 # %% ../nbs/09_evaluation.ipynb #ad8a047a
 import itertools, math
@@ -157,6 +157,24 @@ def vote_thoughts(
         chosen.append(row[-1 if won is None else won])
     return chosen
 
+# %% ../nbs/09_evaluation.ipynb #6f1a83d5
+def least_answer(
+    problems, # training `Problem`s
+) -> Fraction: # 0, or the smallest answer where that is below 0
+    "Below this an answer is like none of the training problems'."
+    return min([Fraction(0), *(p.answer for p in problems)])
+
+def plausible(
+    outcomes, # `Outcome`s
+    least: Fraction | None, # from `least_answer`; None takes everything
+) -> list[Outcome]: # the same, with answers below `least` as if there were none
+    "Leave out answers that cannot be."
+    if least is None: return list(outcomes)
+    none = Outcome('implausible', None, f'below {least}, as no training answer is')
+    return [none if o.ok and o.answer < least else o for o in outcomes]
+
+def _each_plausible(outcomes_by_thought, least): return {t: plausible(outcomes, least) for t, outcomes in outcomes_by_thought.items()}
+
 # %% ../nbs/09_evaluation.ipynb #3071247d
 def oracle(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a problem
@@ -180,6 +198,7 @@ class Choice:
     order: tuple # thought names; for a vote, who wins a tie
     ties: tuple # thought names by their accuracy on the development split: who wins a tie in a vote
     scores: Scores # of every rule on the development split
+    least: Fraction | None = None # what is `plausible` begins here
 
     @property
     def name(self) -> str: # e.g. `eot → pot → cot`
@@ -188,7 +207,7 @@ class Choice:
         outcomes_by_thought: dict, # thought name -> one `Outcome` a problem
     ) -> list[Outcome]: # one a problem
         "Combine by this rule."
-        return apply_rule(self.rule, self.order, outcomes_by_thought)
+        return apply_rule(self.rule, self.order, outcomes_by_thought, self.least)
     def _repr_markdown_(self): return f'Chosen: **{self.name}**\n\n' + self.scores._repr_markdown_()
 
 def _rule_name(rule, order) -> str: return ('vote, ties ' if rule == 'vote' else '') + ' → '.join(order)
@@ -201,18 +220,20 @@ def apply_rule(
     rule: str, # `fallback` or `vote`
     order, # thought names
     outcomes_by_thought: dict, # thought name -> one `Outcome` a problem
+    least: Fraction | None = None, # what is `plausible` begins here
 ) -> list[Outcome]: # one a problem
     "Combine by a rule."
-    return (combine if rule == 'fallback' else vote_thoughts)(outcomes_by_thought, order)
+    return (combine if rule == 'fallback' else vote_thoughts)(_each_plausible(outcomes_by_thought, least), order)
 
 def score_rules(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a problem
     problems, # `Problem`s, in the same order
     ties, # thought names: who wins a tie in the vote
     equality='exact', # when an answer is right: an `Equality`, or a name in `EQUALITIES`
+    least: Fraction | None = None, # what is `plausible` begins here
 ) -> Scores: # a row a rule
     "Score every fallback order and the vote."
-    return Scores(tuple(score(apply_rule(rule, order, outcomes_by_thought), problems, _rule_name(rule, order), equality)
+    return Scores(tuple(score(apply_rule(rule, order, outcomes_by_thought, least), problems, _rule_name(rule, order), equality)
                         for rule, order in _rules(list(outcomes_by_thought), ties)))
 
 # %% ../nbs/09_evaluation.ipynb #f8f1a6b4
@@ -220,14 +241,15 @@ def choose_order(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a development problem
     problems, # the development `Problem`s, in the same order
     equality='exact', # when an answer is right: an `Equality`, or a name in `EQUALITIES`
+    least: Fraction | None = None, # what is `plausible` begins here
 ) -> Choice: # the best rule there
     "Try every fallback order, and a vote whose ties follow the single thoughts' accuracies; keep the best."
     problems, names = list(problems), list(outcomes_by_thought)
     single = score_thoughts(outcomes_by_thought, problems, equality)
     ties = tuple(sorted(names, key=lambda t: (-single[t].right, names.index(t))))
-    scores = score_rules(outcomes_by_thought, problems, ties, equality)
+    scores = score_rules(outcomes_by_thought, problems, ties, equality, least)
     best = max(range(len(scores)), key=lambda i: (scores.rows[i].right, -i))
-    return Choice(*_rules(names, ties)[best], ties, scores)
+    return Choice(*_rules(names, ties)[best], ties, scores, least)
 
 # %% ../nbs/09_evaluation.ipynb #d8c250b0
 def most_frequent_answer(

@@ -9,11 +9,11 @@ __all__ = ['VOTES', 'SampledPath', 'sample_paths', 'paths_from', 'Ballot', 'vote
 # %% ../nbs/10_multipath.ipynb #c3c0e2d3
 import math, random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .core import Outcome, same_answer
-from .evaluation import answer_groups, elect, right_ones, wilson_interval
+from .evaluation import answer_groups, elect, plausible, right_ones, wilson_interval
 from .generation import Student, generate_each
 from .harness import new_figure
 
@@ -173,8 +173,11 @@ def votes_of(
     dev, # of the development split: paths of each problem, problems, and thought -> one greedy `Outcome` a problem
     sets: dict, # name of a test set -> the same three
     equality='exact', # when an answer is right: an `Equality`, or a name in `EQUALITIES`
+    least=None, # an answer below it does not vote; from `least_answer`
 ) -> dict: # JSON-ready: rule, order, dev and sets, each with n, greedy, rules and curves
     "Choose the rule of the vote and whom to trust on the development split, and vote everywhere."
+    def heard(sampled): return [[replace(p, outcome=o) for p, o in zip(paths, plausible([p.outcome for p in paths], least))] for paths in sampled]
+    dev, sets = (heard(dev[0]), *dev[1:]), {name: (heard(one[0]), *one[1:]) for name, one in sets.items()}
     accuracy = {t: sum(right_ones(o, dev[1], equality)) / max(1, len(dev[1])) for t, o in dev[2].items()}
     order = sorted(accuracy, key=lambda t: -accuracy[t])
     told = all(p.log_probability is not None for sampled, *_ in (dev, *sets.values()) for paths in sampled for p in paths)

@@ -577,10 +577,10 @@ def _outcome(row):
     from mtd.core import Outcome
     return Outcome(row['status'], None if row['answer'] is None else Fraction(row['answer']), row['detail'], row['shown'])
 
-def _scored(outcomes, problems, ties, equality):
+def _scored(outcomes, problems, choice, equality):
     "Every thought, every combination and every oracle on one set."
     from mtd.evaluation import oracle, score_rules, score_thoughts
-    parts = dict(thoughts=score_thoughts(outcomes, problems, equality), combinations=score_rules(outcomes, problems, ties, equality),
+    parts = dict(thoughts=score_thoughts(outcomes, problems, equality), combinations=score_rules(outcomes, problems, choice.ties, equality, choice.least),
                  oracle=oracle(outcomes, problems, equality=equality))
     return dict(n=len(problems), **{k: {s.name: s.to_dict() for s in scores} for k, scores in parts.items()})
 
@@ -609,16 +609,16 @@ def _lengths_and_rulers(run, name, choice, problems, outcomes):
 @_stage('problems predictions', 'answers_only test_sets equality', 'evaluation harness')
 def make_scores(run, folder):
     "scores.json: per test set its thoughts, combinations, oracle, baselines, lengths and rulers; the combination chosen on dev."
-    from mtd.evaluation import choose_order
+    from mtd.evaluation import choose_order, least_answer
     problems, outcomes = read_outcomes(run, 'dev')
-    choice = choose_order(outcomes, problems, run.settings.equality)
+    choice = choose_order(outcomes, problems, run.settings.equality, least_answer(_splits(run)[0]))
     sets, versions = {}, run.read('problems', 'summary.json')['versions']
     for name in run.settings.test_sets:
         test, answers = read_outcomes(run, name)
-        sets[name] = (_scored(answers, test, choice.ties, run.settings.equality) | dict(baselines=_baselines(run, name, test), version=versions.get(name, {}))
+        sets[name] = (_scored(answers, test, choice, run.settings.equality) | dict(baselines=_baselines(run, name, test), version=versions.get(name, {}))
                       | _lengths_and_rulers(run, name, choice, test, answers))
-    scores = dict(chosen=dict(name=choice.name, rule=choice.rule, order=choice.order), sets=sets,
-                  dev=_scored(outcomes, problems, choice.ties, run.settings.equality))
+    scores = dict(chosen=dict(name=choice.name, rule=choice.rule, order=choice.order, least=str(choice.least)), sets=sets,
+                  dev=_scored(outcomes, problems, choice, run.settings.equality))
     write_atomic(folder/'scores.json', json.dumps(scores, indent=1) + '\n')
 
 # %% ../nbs/run.ipynb #5c2e8b31
@@ -656,9 +656,10 @@ def read_paths(
 @_stage('problems predictions paths', 'thoughts vote_paths vote_sets equality', 'multipath')
 def make_votes(run, folder):
     "votes.json: the rule chosen on dev, and for dev and each voted set one greedy path, the vote by every rule, and curves over the number of paths."
+    from mtd.evaluation import least_answer
     from mtd.multipath import votes_of
     sets = {name: (read_paths(run, name), *read_outcomes(run, name)) for name in ('dev', *voted_sets(run.settings))}
-    write_atomic(folder/'votes.json', json.dumps(votes_of(sets.pop('dev'), sets, run.settings.equality), indent=1) + '\n')
+    write_atomic(folder/'votes.json', json.dumps(votes_of(sets.pop('dev'), sets, run.settings.equality, least_answer(_splits(run)[0])), indent=1) + '\n')
 
 # %% ../nbs/run.ipynb #56c5f7d9
 def export_harness(

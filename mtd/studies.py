@@ -126,6 +126,7 @@ def read_cell(
     run, # a `mtd.run.Run` whose scores are made
 ) -> dict: # what was trained, and per test set what was right, way by way
     "What a study keeps of a run."
+    from fractions import Fraction
     from mtd.evaluation import apply_rule, right_ones
     from mtd.run import read_outcomes
     made, chosen = run.read('student', 'student.json'), run.read('scores', 'scores.json')['chosen']
@@ -133,7 +134,7 @@ def read_cell(
     sets = {}
     for name in run.settings.test_sets:
         problems, outcomes = read_outcomes(run, name)
-        ways = outcomes | dict(combined=apply_rule(chosen['rule'], chosen['order'], outcomes))
+        ways = outcomes | dict(combined=apply_rule(chosen['rule'], chosen['order'], outcomes, Fraction(chosen['least'])))
         sets[name] = dict(n=len(problems), problems=digest([p.id for p in problems]), unparsable={w: sum(not o.ok for o in os_) for w, os_ in ways.items()},
                           right={w: ''.join('01'[r] for r in right_ones(o, problems, run.settings.equality)) for w, o in ways.items()})
     return dict(parameters=made['parameters'], steps=made['steps'], best_step=made['best_step'], tokens=made['tokens'], dev_loss=made['dev_loss'],
