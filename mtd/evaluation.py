@@ -135,16 +135,16 @@ def answer_groups(
 # %% ../nbs/09_evaluation.ipynb #47daa012
 def elect(
     groups, # what each vote is for; None for a vote that is not given
-    weights=None, # of each vote, above 0; 1 by default
+    weights=None, # of each vote, 0 or more; 1 by default
 ) -> tuple: # what won and its share of all weight (None and 0 without votes), and how many others have as much
     "Add up votes; a tie goes to what was voted for first."
     totals = {}
     for g, w in zip(groups, weights or itertools.repeat(1)):
         if g is not None: totals[g] = totals.get(g, 0) + w
     if not totals: return None, 0.0, 0
-    most = max(totals.values())
+    most, all_of_it = max(totals.values()), sum(totals.values())
     best = [g for g, w in totals.items() if w >= most * (1 - 1e-12)]
-    return best[0], most / sum(totals.values()), len(best) - 1
+    return best[0], most / all_of_it if all_of_it else 0.0, len(best) - 1
 
 def vote_thoughts(
     outcomes_by_thought: dict, # thought name -> one `Outcome` a problem

@@ -54,7 +54,7 @@ def test_no_rule_passes_the_oracle_and_combining_answers_whenever_one_does(by_th
     gold = problems([1] * n)
     best = ev.oracle(by_thought, gold, names).rows[0]
     for order in itertools.permutations(names):
-        for rule in (ev.combine, ev.vote):
+        for rule in (ev.combine, ev.vote_thoughts):
             s = ev.score(rule(by_thought, order), gold)
             assert s.right <= best.right and s.unparsable == best.unparsable
     chosen = ev.choose_order(by_thought, gold)
@@ -84,6 +84,17 @@ def test_the_choice_finds_the_order_that_helps():
 
 def test_a_vote_needs_no_thought_twice_to_outvote_one():
     assert ev.vote_thoughts(dict(a=[A(7)], b=[A(1)], c=[A('1')], d=[A(None)]), ('a', 'b', 'c', 'd'))[0].answer == 1
+
+def test_an_answer_below_zero_and_below_all_training_answers_is_not_heard():
+    by_thought, gold = dict(cot=[A(4), A(-1)], pot=[A(-4), A(-9)]), problems([4, -1])
+    assert ev.least_answer(problems([3, 7])) == ev.least_answer([]) == 0 and ev.least_answer(problems([3, -2])) == -2
+    plain, heard = (ev.choose_order(by_thought, gold, least=least) for least in (None, Fraction(0)))
+    assert [o.answer for o in ev.apply_rule('fallback', ('pot', 'cot'), by_thought)] == [-4, -9]
+    assert [o.answer for o in ev.apply_rule('fallback', ('pot', 'cot'), by_thought, Fraction(0))] == [4, None]
+    assert [o.answer for o in ev.apply_rule('fallback', ('pot', 'cot'), by_thought, Fraction(-2))] == [4, -1]
+    assert heard.least == 0 and [o.ok for o in heard.apply(by_thought)] == [True, False] and plain.apply(by_thought)[1].answer == -1
+    assert heard.scores['pot → cot'].right == 1 and plain.scores['pot → cot'].right == 0 and ev.score(by_thought['pot'], gold).unparsable == 0
+
 
 def test_what_does_not_belong_together_is_refused():
     with pytest.raises(ValueError, match='unlike numbers'): ev.combine(dict(a=[A(1)], b=[]), ('a', 'b'))
