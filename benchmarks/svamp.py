@@ -6,9 +6,10 @@ import json, os, re, sys
 from pathlib import Path
 
 from mtd.core import write_atomic
+from mtd.evaluation import choose_order, score
 from mtd.mixing import yields
 from mtd.problems import leakage, load_benchmark, normalise
-from mtd.run import Run, read_problems, report_data
+from mtd.run import Run, read_outcomes, read_problems, report_data
 from mtd.settings import load
 from mtd.teacher import gold_equations
 from mtd.verification import verify_each
@@ -34,12 +35,19 @@ def written():
     return dict(rows=len(problems), yields=yields(verify_each(answers, made.completions), [f | {'source': 'gold_equations'} for f in made.failures]))
 
 
+def all_heard(run):
+    "The combination, chosen and scored as if an answer below zero were an answer like any other."
+    (problems, dev), (test, outcomes) = (read_outcomes(run, name) for name in ('dev', 'svamp'))
+    choice = choose_order(dev, problems, run.settings.equality)
+    return score(choice.apply(outcomes), test, choice.name, run.settings.equality).to_dict()
+
+
 def of_seed(seed):
     "The figures of one student."
     run = Run(load('svamp', dict(student_seed=seed)))
     shown, record = report_data(run, votes=False), run.read('student', 'student.json')
     summary = shown['summary']
-    return run, shown, dict(seed=seed, chosen=shown['scores']['chosen'], scores=shown['scores']['sets']['svamp'], dev=shown['scores']['dev'], steps=record['steps'],
+    return run, shown, dict(seed=seed, chosen=shown['scores']['chosen'], scores=shown['scores']['sets']['svamp'], all_heard=all_heard(run), dev=shown['scores']['dev'], steps=record['steps'],
                             best_step=record['best_step'], tokens=record['tokens'], dev_loss=record['dev_loss'], seconds=shown['seconds'],
                             counts=summary['counts'], left_out={k: len(v) for k, v in summary['leaked'].items()})
 

@@ -192,32 +192,52 @@ from mtd.run import Run
 from mtd.settings import load
 write = gn._Journal.add
 gn._Journal.add = lambda self, row: (write(self, row), print('written', flush=True)) # tells its parent
-print(Run(load('smoke', dict(x.split('=') for x in sys.argv[2:])), sys.argv[1]).artifact('predictions'))'''
+print(Run(load('smoke', dict(x.split('=') for x in sys.argv[3:])), sys.argv[1]).artifact(sys.argv[2]))'''
 
 
-def predict(whole, folder, *settings):
+def predict(whole, folder, *settings, stage='predictions'):
     "The stage alone, in a copy of the run that lacks it, as a process."
     if not (folder/'runs').exists():
         shutil.copytree(whole[0]/'runs', folder/'runs', symlinks=True)
-        for path in folder.glob('runs/smoke-*/predictions'): shutil.rmtree(path)
-    return subprocess.Popen([sys.executable, '-c', PREDICT, str(folder), *settings], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for path in folder.glob(f'runs/smoke-*/{stage}'): shutil.rmtree(path)
+    return subprocess.Popen([sys.executable, '-c', PREDICT, str(folder), stage, *settings], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def predicted(folder): return {p.name: p.read_bytes() for p in sorted(folder.glob('*.jsonl'))}
+def predicted(folder): # without what other company in a batch may round otherwise
+    return {p.name: [{k: v for k, v in json.loads(line).items() if k != 'log_probability'} for line in p.read_text().splitlines()] for p in sorted(folder.glob('*.jsonl'))}
 
 
-def test_killed_predictions_ask_only_for_what_is_missing_and_are_the_same(whole, tmp_path):
-    job, written = predict(whole, tmp_path, 'eval_tokens=2000'), 0
+@pytest.mark.parametrize('stage, files', [('predictions', 9), ('paths', 2)])
+def test_killed_answering_asks_only_for_what_is_missing_and_gives_the_same(whole, tmp_path, stage, files):
+    job, written = predict(whole, tmp_path, 'eval_tokens=2000', stage=stage), 0
     while written < 21: written += job.stdout.readline() == 'written\n' # the journal's head is a line as well
     job.send_signal(signal.SIGKILL); job.wait()
-    journal, = tmp_path.glob('runs/smoke-*/.predictions.partial/journal.jsonl')
+    journal, = tmp_path.glob(f'runs/smoke-*/.{stage}.partial/journal.jsonl')
     kept = journal.read_bytes().count(b'\n') - 1
-    job = predict(whole, tmp_path)
+    job = predict(whole, tmp_path, stage=stage)
     said, errors = job.communicate(timeout=300)
     assert job.returncode == 0 and kept >= 20 and not journal.exists(), errors[-3000:]
-    made, undisturbed = predicted(Path(said.split()[-1])), predicted(next(whole[0].glob('runs/smoke-*/predictions')))
-    assert sum(len(v.splitlines()) for v in made.values()) == kept + said.count('written\n'), 'an answer was lost, or asked for twice'
-    assert made == undisturbed and len(made) == 9
+    made, undisturbed = predicted(Path(said.split()[-1])), predicted(next(whole[0].glob(f'runs/smoke-*/{stage}')))
+    assert sum(map(len, made.values())) == kept + said.count('written\n'), 'an answer was lost, or asked for twice'
+    assert made == undisturbed and len(made) == files
+
+
+def test_votes_are_of_the_paths_and_stand_in_the_report(whole):
+    from dataclasses import replace
+    from fractions import Fraction
+    from mtd.evaluation import plausible
+    from mtd.multipath import vote
+    from mtd.run import Run, read_paths
+    from mtd.settings import load
+    base = next(whole[0].glob('runs/smoke-*/votes')).parent # other settings may be the newest
+    votes, run = json.loads((base/'votes'/'votes.json').read_text()), Run(load('smoke'), whole[0], newest=False)
+    sampled, problems = read_paths(run, 'lab/numbers'), run.read('problems', 'test/lab-numbers.jsonl')
+    assert [[p.thought for p in paths] for paths in sampled] == [['cot'] * 3 + ['pot'] * 3 + ['eot'] * 3] * 12 and list(votes['sets']) == ['lab/numbers']
+    heard = [[replace(p, outcome=o) for p, o in zip(paths, plausible([p.outcome for p in paths], Fraction(0)))] for paths in sampled]
+    ballots, shown = [vote(paths, order=votes['order']).outcome for paths in heard], votes['sets']['lab/numbers']['rules']['plain']
+    assert shown['k'] == 3 and shown['n'] == len(problems) == 12 and shown['silent'] == pytest.approx(sum(not o.ok for o in ballots) / 12)
+    assert shown['accuracy'] == pytest.approx(sum(o.ok and o.answer == Fraction(p['answer']) for o, p in zip(ballots, problems)) / 12)
+    assert 'Many paths, one vote' in (base/'report.html').read_text() and 'accuracy over paths on lab/numbers' in (base/'report.html').read_text()
 
 
 def test_predictions_are_what_the_student_writes_and_what_comes_of_it(whole):
