@@ -21,7 +21,7 @@ install: .venv/installed  ## make .venv (a second call reinstalls nothing)
 run: install  ## run the pipeline headlessly: make run, or make run PROFILE=gsm8k
 	$(BIN)/mtd run --profile $(PROFILE)
 
-test: install  ## the tests, about ten minutes on two cores
+test: install  ## the tests, about 25 minutes on two cores
 	$(BIN)/pytest -m 'not full'
 
 test-full: install  ## the long rest of the tests
