@@ -1101,6 +1101,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'mtd.run._from_gold_equations': ('run.html#_from_gold_equations', 'mtd/run.py'),
                          'mtd.run._from_lab_teacher': ('run.html#_from_lab_teacher', 'mtd/run.py'),
                          'mtd.run._identity': ('run.html#_identity', 'mtd/run.py'),
+                         'mtd.run._least': ('run.html#_least', 'mtd/run.py'),
                          'mtd.run._lengths_and_rulers': ('run.html#_lengths_and_rulers', 'mtd/run.py'),
                          'mtd.run._licences': ('run.html#_licences', 'mtd/run.py'),
                          'mtd.run._link': ('run.html#_link', 'mtd/run.py'),

@@ -606,12 +606,18 @@ def _lengths_and_rulers(run, name, choice, problems, outcomes):
     return dict(operations={way: {s.name: s.to_dict() for s in by_operations(o, problems, equality)} for way, o in ways.items()},
                 rulers={t: under_rulers(t, texts[t], outcomes[t], problems, equality) for t in outcomes})
 
+def _least(run):
+    "Below this no answer is heard where answers are combined: a sign that at most one in a hundred training answers has is none to go by."
+    from mtd.evaluation import least_answer
+    train = _splits(run)[0]
+    return least_answer(train if sum(p.answer < 0 for p in train) > 0.01 * len(train) else [])
+
 @_stage('problems predictions', 'answers_only test_sets equality', 'evaluation harness')
 def make_scores(run, folder):
     "scores.json: per test set its thoughts, combinations, oracle, baselines, lengths and rulers; the combination chosen on dev."
-    from mtd.evaluation import choose_order, least_answer
+    from mtd.evaluation import choose_order
     problems, outcomes = read_outcomes(run, 'dev')
-    choice = choose_order(outcomes, problems, run.settings.equality, least_answer(_splits(run)[0]))
+    choice = choose_order(outcomes, problems, run.settings.equality, _least(run))
     sets, versions = {}, run.read('problems', 'summary.json')['versions']
     for name in run.settings.test_sets:
         test, answers = read_outcomes(run, name)
@@ -656,10 +662,9 @@ def read_paths(
 @_stage('problems predictions paths', 'thoughts vote_paths vote_sets equality', 'multipath')
 def make_votes(run, folder):
     "votes.json: the rule chosen on dev, and for dev and each voted set one greedy path, the vote by every rule, and curves over the number of paths."
-    from mtd.evaluation import least_answer
     from mtd.multipath import votes_of
     sets = {name: (read_paths(run, name), *read_outcomes(run, name)) for name in ('dev', *voted_sets(run.settings))}
-    write_atomic(folder/'votes.json', json.dumps(votes_of(sets.pop('dev'), sets, run.settings.equality, least_answer(_splits(run)[0])), indent=1) + '\n')
+    write_atomic(folder/'votes.json', json.dumps(votes_of(sets.pop('dev'), sets, run.settings.equality, _least(run)), indent=1) + '\n')
 
 # %% ../nbs/run.ipynb #56c5f7d9
 def export_harness(
