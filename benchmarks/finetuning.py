@@ -4,8 +4,9 @@
 `torch.compile`. The peer pads each batch to its longest row, takes examples in random order, and logs nothing; `group` is the peer with `train_sampling_strategy="group_by_length"`.
 Model, data, precision and optimiser are the same, and the peer's batch has as many examples as ours have on average. The three alternate within each repetition, in this process;
 a repetition gives a ratio, and the median of them is reported with the lowest and the highest. On a processor time is the processor's, for other work may go on beside it.
-`--curves` trains ours and the peer's for 300 steps under three seeds each, on the lab's stories, and compares their dev losses."""
+`--curves` trains all three for 300 steps under three seeds each, on the lab's stories, and compares their dev losses."""
 import argparse, json, os, platform, statistics, sys, tempfile, time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
@@ -129,9 +130,10 @@ def dev_loss(net, pairs, tokenizer): # per taught token
     return total / tokens
 
 def curves(pairs, dev, tokenizer, args, steps=300, seeds=3):
-    found = dict(ours=[], theirs=[])
+    ways = dict(ours=ours, theirs=theirs, group=partial(theirs, sampling='group_by_length'))
+    found = {k: [] for k in ways}
     for seed in range(seeds):
-        for k, way in (('ours', ours), ('theirs', theirs)):
+        for k, way in ways.items():
             with tempfile.TemporaryDirectory() as d: trainer, _, counts = way('lab student', pairs, tokenizer, Path(d), args, steps, seed=seed)
             found[k].append(dict(seed=seed, dev_loss=dev_loss(trainer.model, dev, tokenizer), tokens=sum(r for r, _ in counts)))
             print(k, found[k][-1], file=sys.stderr, flush=True)

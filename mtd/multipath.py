@@ -147,21 +147,27 @@ def _of_size(ready, k, rule, accuracy, draws, rng):
     return dict(k=k, n=n, accuracy=right / votes, low=low, high=high, tokens=tokens / votes, silent=silent / votes, tied=tied / votes)
 
 # %% ../nbs/10_multipath.ipynb #b1c0e2e4
+_COLOURS = dict(cot='#e69f00', pot='#0072b2', eot='#009e73') # of a line; any other is grey
+
 def paths_figure(
     curves: dict, # name -> rows of `accuracy_by_paths`
     title: str = '', # what they show
 ): # a matplotlib figure
     "Accuracy against the number of paths, and against what they cost."
+    from matplotlib.ticker import LogLocator
     fig = new_figure(figsize=(8, 3))
     left, right = fig.subplots(1, 2, sharey=True)
-    for i, (name, rows) in enumerate(curves.items()):
-        height, low, high = ([100 * r[key] for r in rows] for key in ('accuracy', 'low', 'high'))
+    for name, rows in curves.items():
+        colour, (height, low, high) = _COLOURS.get(name, '#444'), ([100 * r[key] for r in rows] for key in ('accuracy', 'low', 'high'))
         for ax, key in ((left, 'k'), (right, 'tokens')):
-            ax.plot([r[key] for r in rows], height, 'o-', ms=3, lw=1, color=f'C{i}', label=name)
-            ax.fill_between([r[key] for r in rows], low, high, color=f'C{i}', alpha=0.12, lw=0)
+            ax.plot([r[key] for r in rows], height, 'o-', ms=3, lw=1, color=colour, label=name)
+            ax.fill_between([r[key] for r in rows], low, high, color=colour, alpha=0.12, lw=0)
     ks = sorted({r['k'] for rows in curves.values() for r in rows})
-    for ax in (left, right): ax.set_xscale('log')
-    left.set_xticks(ks, ks); left.minorticks_off()
+    for ax in (left, right):
+        ax.set_xscale('log')
+        if ax is left: ax.set_xticks(ks, ks)
+        else: ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5))); ax.xaxis.set_major_formatter('{x:,.0f}')
+        ax.minorticks_off()
     left.set(xlabel='paths of each thought, $k$', ylabel='right (%), with 95% band'); right.set_xlabel('tokens written for a problem')
     right.legend(fontsize=7)
     fig.suptitle(title, fontsize=10)
